@@ -1,0 +1,57 @@
+# make demo    everything on this machine, then the KPIs
+# make test    all tests, against a real Kafka and a real ClickHouse engine
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.ready
+
+.PHONY: help setup demo test lint types rooms check bench lock clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    start everything on this machine, send a fleet's pings, print the KPIs"
+	@echo "make test    run the tests (sets up what it needs, under 10 minutes)"
+	@echo "make setup   only the set-up; leaves the program at .venv/bin/pingstream"
+	@echo "make bench   how fast a worker drains a full topic, on this machine"
+	@echo "make check   linters, types and the check of dependencies between rooms"
+	@echo "make lock    renew requirements.lock from pyproject.toml"
+
+setup: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Pingstream needs Python 3.11 or newer; set PYTHON=python3.x"; exit 1; }
+	@echo "setting up .venv (once, a minute or two)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m deploy.kafka.distribution
+	@$(BIN)/python -m streams.ledger.kernels
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/pingstream demo
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest
+
+check: lint types rooms
+
+lint: $(STAMP)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	@$(BIN)/mypy
+
+rooms: $(STAMP)
+	@$(BIN)/lint-imports
+
+bench: $(STAMP)
+	@$(BIN)/python -m tests.benchmarks.drain
+
+lock:
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/uv pip compile --universal --python-version 3.11 --extra dev --generate-hashes \
+		--no-emit-index-url --no-annotate --no-header --quiet -o requirements.lock pyproject.toml
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

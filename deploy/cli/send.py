@@ -1,0 +1,79 @@
+"""`pingstream send`: real payloads from files into the topics, byte for byte."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import BinaryIO
+
+import click
+
+from deploy.cli.errors import Failure
+from deploy.cli.options import with_settings
+from deploy.message import Message
+from deploy.payloads import NotJson, payloads, to_message
+from deploy.producing import produce
+from schemas.settings import Settings
+from sinks.topics import SOURCES
+
+
+@click.command("send")
+@click.argument("files", nargs=-1, required=True, type=click.File("rb"), metavar="FILE…")
+@click.option(
+    "--topic", type=click.Choice(SOURCES), default=None, help="Where everything goes, whatever it looks like."
+)
+@click.option(
+    "--received",
+    type=click.Choice(["recorded", "now"]),
+    default="recorded",
+    show_default=True,
+    help="Record timestamps: recorded_at or occurred_at, or the present.",
+)
+@with_settings
+def command(settings: Settings, files: tuple[BinaryIO, ...], topic: str | None, received: str) -> None:
+    """Send usage pings and billing events from files: one JSON document, a list of them, or JSON lines.
+
+    What each is, is told by its content: an object with `event_id`, or with `type` and `account_id`, is a billing event,
+    anything else a ping. Payloads are sent as they are, byte for byte. What cannot be JSON at all is refused: then
+    nothing of any file is sent. FILE may be - for standard input.
+
+    \b
+    Examples:
+      pingstream send payload.json
+      pingstream send pings-2026-10.jsonl pings-2026-11.jsonl
+      gzip -dc history.jsonl.gz | pingstream send -
+      pingstream send --received now payload.json
+    """
+    now_ms = time.time_ns() // 1_000_000
+    read: list[tuple[str, list[Message]]] = []
+    refused: list[str] = []
+    for file in files:
+        try:
+            found = payloads(file.read())
+        except NotJson as exc:
+            refused.append(f"{file.name}: {exc}")
+            continue
+        messages = [to_message(payload, now_ms, topic=topic, received_now=received == "now") for payload in found]
+        too_large = next(
+            (i for i, message in enumerate(messages) if len(message.value) > settings.max_message_bytes), None
+        )
+        if too_large is not None:
+            refused.append(
+                f"{file.name}: document {too_large + 1} has {len(messages[too_large].value):,} bytes, more than a topic "
+                f"takes; raise PINGSTREAM_MAX_MESSAGE_BYTES (now {settings.max_message_bytes:,})"
+            )
+        read.append((file.name, messages))
+    if refused:
+        raise Failure("\n".join([*refused, "nothing was sent"]))
+
+    asyncio.run(
+        produce(
+            settings,
+            [message for _, messages in read for message in messages],
+            say=lambda sentence: click.echo(f"pingstream: {sentence}", err=True),
+        )
+    )
+    for name, messages in read:
+        numbers = {target: sum(message.topic == target for message in messages) for target in SOURCES}
+        done = ", ".join(f"{number:,} sent to {target}" for target, number in numbers.items() if number)
+        click.echo(f"{name}: {done or 'an empty list, nothing to send'}")

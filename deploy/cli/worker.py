@@ -1,0 +1,91 @@
+"""`pingstream worker`."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+
+import click
+import structlog
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from deploy.cli.errors import Failure, WrongUse
+from deploy.cli.options import with_settings
+from deploy.clickhouse.door import Door
+from deploy.logging import configure
+from deploy.pseudonym_key import pseudonym_key
+from schemas.settings import Settings
+from sinks.clickhouse.connection import ConnectionFailed, EngineInUse, connect, open_engine
+from sinks.clickhouse.schema import SchemaError, migrate
+from sinks.kafka_client import BrokerRefused, BrokerUnavailable, wait_for_broker
+from sinks.topics import TopicError
+
+log = structlog.get_logger("pingstream.worker")
+
+WAIT_SECONDS = 600.0
+
+
+@click.command(short_help="One worker: pings from Kafka to exact figures in ClickHouse.")
+@click.option("--drain", is_flag=True, help="Process up to the topics' ends as of the start, flush, and end.")
+@with_settings
+def command(settings: Settings, drain: bool) -> int:
+    """One worker, one process: usage pings from Kafka, exact figures into ClickHouse and Prometheus.
+
+    It waits for a broker and for ClickHouse, makes missing topics, and brings the schema up to date. Ctrl-C ends it in
+    order. Several workers share the work when they share a ClickHouse (`pingstream clickhouse`, or a server).
+
+    \b
+    Examples:
+      pingstream worker
+      pingstream worker --drain --as-of 2026-11-20
+      PINGSTREAM_CLICKHOUSE=http://127.0.0.1:8123 pingstream worker
+    """
+    configure(settings.log_format)
+    key = pseudonym_key(settings)
+    path = settings.embedded_path
+    if path is None:
+        return _run(settings, key, lambda: connect(settings.clickhouse_dsn, settings.database), drain)
+    try:
+        engine = open_engine(path)
+    except EngineInUse as exc:
+        raise WrongUse(str(exc)) from None
+    except ConnectionFailed as exc:
+        raise Failure(str(exc)) from None
+    password = secrets.token_urlsafe(24)
+    with engine, Door(engine.path, port=0, password=password) as door:
+        # Lets `pingstream sql` and `kpi` ask the engine while this process holds it.
+        engine.publish_door(door.address, password)
+        return _run(settings, key, lambda: engine.client(settings.database), drain)
+
+
+def _run(settings: Settings, key: bytes, client: Callable[[], Client], drain: bool) -> int:
+    from streams.worker import WebChoice, Worker
+
+    web = WebChoice(settings.web_host, settings.web_port, "web_port" not in settings.model_fields_set)
+    try:
+        return asyncio.run(_start(settings, client, Worker(settings, client, key, web, drain=drain)))
+    except (BrokerRefused, TopicError, SchemaError) as exc:
+        raise WrongUse(str(exc)) from None
+    except (BrokerUnavailable, ConnectionFailed) as exc:
+        raise Failure(str(exc)) from None
+    except ClickHouseError as exc:
+        raise Failure(f"ClickHouse refused to bring its schema up to date: {exc}") from None
+    except OSError as exc:
+        raise WrongUse(f"{settings.web_host}:{settings.web_port}: {exc}; choose another with --web-port") from None
+
+
+async def _start(settings: Settings, client: Callable[[], Client], worker: object) -> int:
+    from streams.worker import Worker
+
+    assert isinstance(worker, Worker)
+    await wait_for_broker(settings, patience=WAIT_SECONDS, say=log.warning)
+    connection = await asyncio.to_thread(client)
+    try:
+        taken = await asyncio.to_thread(migrate, connection, settings.database)
+    finally:
+        connection.close()
+    if taken:
+        log.info("schema brought up to date", steps=[step.name for step in taken])
+    return await worker.run()

@@ -1,0 +1,131 @@
+"""Who is in a fleet. Traits are dealt in turn, so that a fleet of fifty has some of each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Final
+
+from deploy.fleet.dice import Dice
+from deploy.fleet.people import TOKENS, Person, crowd
+from deploy.fleet.product import GROUP_PLANS, PLANS, RANKS
+from deploy.fleet.sender import Form, Profile, Sender, SessionCounts
+from deploy.fleet.spec import FleetSpec
+
+SAAS_HOSTNAME: Final = "gitlab.com"
+SIGMA: Final = 1.0
+"""Spread of the log-normal number of people: a sixth of all places have more than e times the median."""
+
+ZONES: Final = (None, 0, 330, -480)
+COMPANIES: Final = (
+    "arbor", "basalt", "cobalt", "delta", "ember", "fjord", "garnet", "harbor", "indigo", "juniper",
+)  # fmt: skip
+
+
+def senders(spec: FleetSpec) -> list[Sender]:
+    """Everybody who sends, installations first, in an order that does not depend on anything but the specification."""
+    return [*(_installation(spec, i) for i in range(spec.installations)), *_gitlab_com(spec)]
+
+
+def _installation(spec: FleetSpec, i: int) -> Sender:
+    dice = Dice(spec.seed, "installation", i)
+    first, last = spec.first_day.toordinal(), spec.last_day.toordinal()
+    span = last - first
+    if i % 5 == 1:
+        first += int(span * (0.15 + 0.55 * dice.unit()))
+    if i % 10 == 5:
+        last = first + int(span * (0.4 + 0.5 * dice.unit()))
+    silent_from = first + int(span * (0.3 + 0.4 * dice.unit())) if i % 20 == 9 else 10**9
+
+    edition, license_plan = dice.weighted(PLANS)
+    number = _number_of_people(spec, dice)
+    company = f"{COMPANIES[i % len(COMPANIES)]}{i}"
+    form: Form = "sessions" if i % 10 == 7 else "both" if i % 10 == 8 else "activity"
+    counts: SessionCounts = ("told", "some", "omitted")[i % 3]
+    profile = Profile(
+        name=f"{spec.seed}-{i}",
+        uuid=_uuid(spec, i - 1 if i % 25 == 17 else i),  # a restored backup: the other's uuid, a host name of its own
+        hostname=None if i % 25 == 11 else "" if i % 25 == 23 else f"gitlab.{company}.example",
+        first_ping=first,
+        last_ping=last,
+        cadence=7 if i % 10 == 4 else 1,
+        weekday=i % 7,
+        moment=dice.below(86_340_000),
+        zone=ZONES[i % len(ZONES)],
+        form=form,
+        session_counts=counts,
+        settling=i % 10 == 2,
+        edition=edition,
+        # Older versions do not tell the plan; it follows from the edition.
+        license_plan="" if i % 6 == 3 else license_plan,
+        seats=math.ceil(number * 1.1) if license_plan else 0,
+        months_behind=i * 5 % 9,
+        reports=i % 12 != 10,
+        users_by=i % 5 < 2,
+        licensee=i % 5 < 3,
+        fails=i % 8 == 3,
+        silent_from=silent_from,
+    )
+    kind = "names" if i % 7 == 3 else ("both" if i % 14 == 6 else "large" if i % 14 == 13 else "small")
+    new_token = TOKENS[kind](dice)
+    people = crowd(dice, [new_token() for _ in range(number)], first - 1, last, RANKS[license_plan])
+    return Sender(profile, people, dice)
+
+
+def _gitlab_com(spec: FleetSpec) -> Iterator[Sender]:
+    if not spec.groups:
+        return
+    pool_dice = Dice(spec.seed, "gitlab.com")
+    new_token = TOKENS["small"](pool_dice)
+    pool = [new_token() for _ in range(max(spec.users, spec.users * spec.groups // 2))]
+    first, last = spec.first_day.toordinal(), spec.last_day.toordinal()
+    uuid = _uuid(spec, "gitlab.com")
+    for i in range(spec.groups):
+        dice = Dice(spec.seed, "group", i)
+        plan = dice.weighted(GROUP_PLANS)
+        number = min(_number_of_people(spec, dice), len(pool))
+        begin = dice.below(len(pool))
+        tokens = [pool[(begin + j) % len(pool)] for j in range(number)]  # neighbours share people
+        profile = Profile(
+            name=f"{spec.seed}-group-{i}",
+            uuid=uuid,
+            hostname=SAAS_HOSTNAME,
+            first_ping=first,
+            last_ping=last,
+            moment=dice.below(86_340_000),
+            form="both" if i % 4 == 3 else "activity",
+            session_counts="told" if i % 2 else "omitted",
+            namespace_id=str(9970 + 13 * i),
+            namespace_plan=plan,
+            edition="EE",
+            users_by=i % 3 == 0,
+        )
+        yield Sender(profile, crowd(dice, tokens, first - 1, last, RANKS[plan]), dice)
+    dice = Dice(spec.seed, "gitlab.com", "itself")
+    everybody = [Person(dice, token, first, last + 1, 0) for token in pool]
+    yield Sender(
+        Profile(
+            name=f"{spec.seed}-gitlab.com",
+            uuid=uuid,
+            hostname=SAAS_HOSTNAME,
+            first_ping=first,
+            last_ping=last,
+            moment=3_600_000,
+            edition="EEU",
+            # Its own ping reports; exact activity comes from its groups alone.
+            form="sessions",
+            silent_from=0,
+        ),
+        everybody,
+        dice,
+    )
+
+
+def _number_of_people(spec: FleetSpec, dice: Dice) -> int:
+    # Rounded to whole people, so that the last digit of a machine's exp() does not matter.
+    return min(max(3, round(spec.users * math.exp(SIGMA * dice.normal()))), 15 * spec.users)
+
+
+def _uuid(spec: FleetSpec, who: object) -> str:
+    digits = Dice(spec.seed, "uuid", who).hex(32)
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"

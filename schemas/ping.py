@@ -1,0 +1,315 @@
+"""The usage ping as it comes: GitLab's Service Ping, read leniently, and our extension, read strictly.
+
+Contract, section 2.1. GitLab's own fields may be absent, null or of any type: what cannot be used is None. The
+extension (`namespace_id`, `namespace_plan`, `activity`, `sessions`, `users_by`) is strict: one bad entry makes the ping
+`invalid`. `licensee` and `license_key` are not fields here, so nothing that goes on can hold them.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from schemas.dead_letters import Reason, Unreadable
+
+MAX_DEPTH: Final = 100
+"""Levels of nesting. GitLab's deepest payload has 6; a fixed limit makes the answer the same on every machine."""
+
+MAX_HOSTNAME: Final = 255
+MAX_INT64: Final = 2**63 - 1
+MAX_ID: Final = 2**64 - 1
+
+EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+EPOCH_ORDINAL: Final = EPOCH.toordinal()
+
+Name = Annotated[str, Meta(min_length=1, max_length=256)]
+UserName = Annotated[str, Meta(min_length=1, max_length=128)]
+Instant = Annotated[dt.datetime, Meta(tz=True)]
+Count = Annotated[int, Meta(ge=0, le=MAX_INT64)]
+
+
+class Session(Struct, frozen=True, gc=False):
+    """One entry of `sessions`, the session-level form."""
+
+    user: Annotated[int, Meta(ge=0)] | UserName
+    at: Instant
+    stage: Name
+    feature: Name
+
+
+class Activity(Struct, frozen=True, gc=False):
+    """One entry of `activity`, the compact form. `users` stays raw until it is known to be new."""
+
+    date: dt.date
+    stage: Name
+    feature: Name
+    users: Raw
+    sessions: Count | None = None
+
+
+class UsersBy(Struct, frozen=True):
+    """Registered users by dimension."""
+
+    persona: dict[Name, Count] | None = None
+    acquisition_channel: dict[Name, Count] | None = None
+
+
+class Ping(Struct, frozen=True):
+    """A ping, decoded but for its activity entries (`decode_activity`) and counters (`count_leaves`)."""
+
+    uuid: Annotated[str, Meta(min_length=1, max_length=64)]
+    recorded_at: Instant
+    hostname: Any = None
+    namespace_id: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    namespace_plan: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    activity: list[Raw] | None = None
+    sessions: list[Session] | None = None
+    users_by: UsersBy | None = None
+    version: Any = None
+    edition: Any = None
+    license_plan: Any = None
+    active_user_count: Any = None
+    license_billable_users: Any = None
+    license_user_count: Any = None
+    historical_max_users: Any = None
+    license_subscription_id: Any = None
+    license_sha256: Any = None
+    counts: Raw = Raw()
+
+
+class PingIdentity(Struct, frozen=True):
+    """Only what names a ping: read from a ping that is otherwise invalid, to know whether it was sent before."""
+
+    uuid: Annotated[str, Meta(min_length=1, max_length=64)]
+    recorded_at: Instant
+    hostname: Any = None
+    namespace_id: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+
+
+_ping_decoder = msgspec.json.Decoder(Ping)
+_identity_decoder = msgspec.json.Decoder(PingIdentity)
+_activity_decoder = msgspec.json.Decoder(Activity)
+_users_decoder = msgspec.json.Decoder(list[Annotated[int, Meta(ge=0)] | UserName])
+_any_decoder = msgspec.json.Decoder()
+
+decode_activity = _activity_decoder.decode
+
+
+def count_openers(value: bytes) -> int:
+    """How often [ and { stand in a message: a bound on its depth."""
+    return value.count(b"[") + value.count(b"{")
+
+
+def decode_ping(value: bytes, max_bytes: int, openers: Callable[[bytes], int] = count_openers) -> Ping:
+    """Reads one message.
+
+    Args:
+        value: the message as it came.
+        max_bytes: the setting MAX_MESSAGE_BYTES.
+        openers: a faster `count_openers`, where there is one.
+
+    Raises:
+        Unreadable: `too_large`, `too_deep`, `not_json` or `invalid`, judged in this order.
+    """
+    if len(value) > max_bytes:
+        raise Unreadable(Reason.TOO_LARGE, f"the message has {len(value):,} bytes, more than the {max_bytes:,} allowed")
+    if not value.isascii():
+        _refuse_encoding(value)
+    try:
+        ping = _ping_decoder.decode(value)
+        # Each compact entry or session opens two at the most that count for the depth of nothing else.
+        if openers(value) - 2 * (len(ping.activity or ()) + len(ping.sessions or ())) > MAX_DEPTH - 4:
+            _refuse_depth(value)
+        return _check(ping)
+    except msgspec.ValidationError as exc:
+        _refuse_depth(value)
+        _refuse_json(value)  # what is no JSON further on is not merely invalid here
+        raise Unreadable(Reason.INVALID, _sentence(exc)) from None
+    except RecursionError:
+        _refuse_depth(value)
+        raise
+    except msgspec.DecodeError:
+        _refuse_depth(value)
+        return _decode_without_surrogates(value)
+    except (OverflowError, ValueError) as exc:
+        raise Unreadable(Reason.INVALID, f"{exc} - at `$`") from None
+
+
+def decode_identity(value: bytes) -> PingIdentity | None:
+    """The identity of a ping whose rest is invalid, None where it has none."""
+    try:
+        identity = _identity_decoder.decode(value)
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
+        return None
+    return identity if identity.recorded_at >= EPOCH and _hostname_fits(identity.hostname) else None
+
+
+def decode_users(users: Raw) -> list[int | str]:
+    """User ids of one activity entry: unsigned 64-bit integers or strings of 1 to 128 characters.
+
+    Raises:
+        msgspec.ValidationError: with the path inside the list.
+    """
+    ids = _users_decoder.decode(users)
+    for index, user in enumerate(ids):
+        if isinstance(user, int) and user > MAX_ID:
+            raise msgspec.ValidationError(f"Expected `int` <= 2**64 - 1 - at `$[{index}]`")
+    return ids
+
+
+def activity_sentence(exc: msgspec.MsgspecError, entry: int, field: str = "") -> str:
+    """The sentence of an error inside `activity[entry]` with its whole path."""
+    return _sentence(exc).replace("`$", f"`$.activity[{entry}]{field}", 1)
+
+
+def micros(instant: dt.datetime) -> int:
+    """Microseconds since 1970, UTC."""
+    delta = instant - EPOCH
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+
+def text(value: object, limit: int = 256) -> str | None:
+    """A string of GitLab's own fields; None for null, another type, an empty or an overlong string."""
+    return value if isinstance(value, str) and 0 < len(value) <= limit else None
+
+
+def count(value: object) -> int | None:
+    """A count of GitLab's own fields; None (unknown) for null, another type and what is negative or beyond 64 bits."""
+    return value if type(value) is int and 0 <= value <= MAX_INT64 else None
+
+
+def hostname(value: object) -> str:
+    """The host name, '' where it is absent or no string."""
+    return value if isinstance(value, str) else ""
+
+
+def count_leaves(counts: Raw) -> tuple[int, int]:
+    """Numeric leaves anywhere under `counts`: (of 0 or more, negative). No booleans."""
+    if len(bytes(counts)) < 2:
+        return 0, 0
+    known = failed = 0
+    todo = [_any_decoder.decode(counts)]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, dict):
+            todo.extend(node.values())
+        elif isinstance(node, list):
+            todo.extend(node)
+        elif isinstance(node, (int, float)) and not isinstance(node, bool):
+            known, failed = (known + 1, failed) if node >= 0 else (known, failed + 1)
+    return known, failed
+
+
+def depth(value: bytes) -> int:
+    """Deepest nesting of arrays and objects, strings left out. For any bytes."""
+    level = deepest = 0
+    for match in re.finditer(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', value, re.DOTALL):
+        token = match.group()
+        if token in (b"[", b"{"):
+            level += 1
+            deepest = max(deepest, level)
+        elif token in (b"]", b"}"):
+            level -= 1
+    return deepest
+
+
+def _check(ping: Ping) -> Ping:
+    if ping.recorded_at < EPOCH:
+        raise Unreadable(Reason.INVALID, "recorded_at lies before 1970 - at `$.recorded_at`")
+    if not _hostname_fits(ping.hostname):
+        raise Unreadable(
+            Reason.INVALID, f"the host name has more than {MAX_HOSTNAME} characters - at `$.hostname`"
+        )
+    for index, session in enumerate(ping.sessions or ()):
+        if isinstance(session.user, int) and session.user > MAX_ID:
+            raise Unreadable(Reason.INVALID, f"Expected `int` <= 2**64 - 1 - at `$.sessions[{index}].user`")
+        if session.at < EPOCH:
+            raise Unreadable(Reason.INVALID, f"the session lies before 1970 - at `$.sessions[{index}].at`")
+    return ping
+
+
+def _hostname_fits(value: object) -> bool:
+    return len(hostname(value)) <= MAX_HOSTNAME
+
+
+def _sentence(exc: Exception) -> str:
+    sentence = str(exc)
+    return sentence if "- at `$" in sentence else f"{sentence} - at `$`"
+
+
+def _refuse_depth(value: bytes) -> None:
+    if (deepest := depth(value)) > MAX_DEPTH:
+        raise Unreadable(Reason.TOO_DEEP, f"nested {deepest:,} levels deep, more than the {MAX_DEPTH} allowed")
+
+
+def _refuse_encoding(value: bytes) -> None:
+    try:
+        value.decode()
+    except UnicodeDecodeError as exc:
+        raise Unreadable(Reason.NOT_JSON, f"not UTF-8 at byte {exc.start}") from None
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _refuse_json(value: bytes) -> Any:
+    """Reads the message with the standard library, whose grammar is the judge of what is JSON."""
+    try:
+        return json.loads(value.decode(), parse_constant=_refuse_constant, parse_int=float, parse_float=float)
+    except json.JSONDecodeError as exc:
+        raise Unreadable(Reason.NOT_JSON, f"no JSON: {exc.msg} at character {exc.pos}") from None
+    except UnicodeDecodeError as exc:
+        raise Unreadable(Reason.NOT_JSON, f"not UTF-8 at byte {exc.start}") from None
+    except ValueError as exc:
+        raise Unreadable(Reason.NOT_JSON, f"no JSON: {exc}") from None
+
+
+_SURROGATE = re.compile(rb"(?<!\\)((?:\\\\)*)((?:\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2})")
+_NONCHARACTER = "\ufdd0"
+
+
+def _decode_without_surrogates(value: bytes) -> Ping:
+    """Half a surrogate pair is allowed by JSON's grammar and is no text: in a key or field that we do not read it is out
+    of the way, in one that we read it is invalid."""
+    _refuse_json(value)
+    if _NONCHARACTER.encode() in value or b"\\ufdd0" in value.lower():
+        raise Unreadable(Reason.INVALID, "a string holds half a surrogate pair - at `$`")
+    mended = _SURROGATE.sub(
+        lambda match: match.group() if len(match.group(2)) == 12 else match.group(1) + _NONCHARACTER.encode(), value
+    )
+    try:
+        ping = _check(_ping_decoder.decode(mended))
+    except msgspec.MsgspecError as exc:
+        raise Unreadable(Reason.INVALID, _sentence(exc)) from None
+    if path := _surrogate_path(ping):
+        raise Unreadable(Reason.INVALID, f"the string holds half a surrogate pair - at `{path}`")
+    return msgspec.structs.replace(
+        ping,
+        **{
+            name: None
+            for name in ("version", "edition", "license_plan", "license_subscription_id", "license_sha256")
+            if _NONCHARACTER in str(getattr(ping, name))
+        },
+    )
+
+
+def _surrogate_path(ping: Ping) -> str | None:
+    for name in ("uuid", "hostname", "namespace_id", "namespace_plan"):
+        if _NONCHARACTER in str(getattr(ping, name)):
+            return f"$.{name}"
+    for index, raw in enumerate(ping.activity or ()):
+        if _NONCHARACTER.encode() in bytes(raw):
+            return f"$.activity[{index}]"
+    for index, session in enumerate(ping.sessions or ()):
+        if any(_NONCHARACTER in str(part) for part in (session.user, session.stage, session.feature)):
+            return f"$.sessions[{index}]"
+    if ping.users_by is not None and _NONCHARACTER in repr(msgspec.to_builtins(ping.users_by)):
+        return "$.users_by"
+    return None

@@ -1,0 +1,62 @@
+"""What must not be kept: the values of `licensee` and `license_key`, personal data, become null and nothing else changes."""
+
+from __future__ import annotations
+
+import json
+from json.decoder import scanstring
+
+SECRET_FIELDS = ("licensee", "license_key")
+
+_decoder = json.JSONDecoder(parse_int=float)  # Python refuses integers of more than 4,300 digits, JSON does not
+_SPACE = " \t\n\r"
+
+
+def redact(value: bytes) -> tuple[bytes, list[str]]:
+    """The message with the values of the secret fields of its top level replaced by null.
+
+    Returns:
+        The bytes, and the names of the fields that were replaced. A message that is no JSON object is left as it is: there
+        is no telling where in it a value begins.
+    """
+    if not any(field.encode() in value for field in SECRET_FIELDS) and b"\\u" not in value:
+        return value, []
+    try:
+        text = value.decode()
+        _decoder.decode(text)
+        spans = _spans(text)
+    except (ValueError, RecursionError):
+        return value, []
+    if not spans:
+        return value, []
+    pieces, at = [], 0
+    for _, start, end in spans:
+        pieces += [text[at:start], "null"]
+        at = end
+    pieces.append(text[at:])
+    return "".join(pieces).encode(), sorted({field for field, _, _ in spans})
+
+
+def _spans(text: str) -> list[tuple[str, int, int]]:
+    """(field, start, end) of each secret value of the top-level object. `text` is valid JSON."""
+    at = _skip(text, 0)
+    if text[at] != "{":
+        return []
+    spans = []
+    at = _skip(text, at + 1)
+    while text[at] == '"':
+        name, at = scanstring(text, at + 1, True)
+        start = _skip(text, _skip(text, at) + 1)
+        found, end = _decoder.raw_decode(text, start)
+        if name in SECRET_FIELDS and found is not None:
+            spans.append((name, start, end))
+        at = _skip(text, end)
+        if text[at] == "}":
+            break
+        at = _skip(text, at + 1)
+    return spans
+
+
+def _skip(text: str, at: int) -> int:
+    while text[at] in _SPACE:
+        at += 1
+    return at

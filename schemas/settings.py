@@ -1,0 +1,136 @@
+"""The settings of every command: one model, checked at start.
+
+Each field is the environment variable `PINGSTREAM_<NAME>`, a line of the same name in `.env`, and a flag
+(`--kafka`, `--data-dir` …). The flag wins over the environment, the environment over `.env`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "PINGSTREAM_"
+
+_HOST_PORT = re.compile(r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})$")
+_IDENTIFIER = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. The description of a field is the help text of its flag."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", env_ignore_empty=True)
+
+    kafka: str = Field("127.0.0.1:9092", description="Kafka's bootstrap servers, host:port, separated by commas.")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How to speak to Kafka."
+    )
+    kafka_security_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="SASL mechanism, with a SASL protocol."
+    )
+    kafka_security_username: str = Field("", description="SASL user name.")
+    kafka_security_password: SecretStr = Field(SecretStr(""), description="SASL password.")
+    kafka_security_ca_file: Path | None = Field(None, description="CA certificates (PEM) for TLS to Kafka.")
+
+    clickhouse: SecretStr | None = Field(
+        None,
+        description="ClickHouse's DSN: chdb://<path> (embedded), http://… or https://… [default: chdb://<data dir>/clickhouse]",
+    )
+    database: str = Field("pingstream", description="ClickHouse database.")
+    data_dir: Path = Field(Path("pingstream-data"), description="Folder for everything that is kept on this machine.")
+
+    as_of: dt.date | None = Field(
+        None, description="The day the figures stand for, YYYY-MM-DD, instead of today (UTC)."
+    )
+    pseudonym_key: SecretStr | None = Field(
+        None,
+        description="Secret that user ids are pseudonymised with, 16 characters or more [default: made once, kept in the data dir]",
+    )
+    saas_hostnames: Annotated[list[str], NoDecode, BeforeValidator(_split)] = Field(
+        ["gitlab.com"], description="Host names that are GitLab.com, separated by commas."
+    )
+    reporting_currency: str = Field("USD", description="ISO 4217 code of the currency that money is reported in.")
+
+    web_host: str = Field("127.0.0.1", description="Address that /metrics, /healthz and /readyz listen on.")
+    web_port: int = Field(
+        8088, ge=0, le=65535, description="Their port; 0 takes a free one. Without the setting a taken 8088 gives way to a free one."
+    )
+    flush_seconds: float = Field(
+        0.25, gt=0, le=60, description="How long facts may gather before they are written, in seconds."
+    )
+    retention: int = Field(-1, ge=-1, description="retention.ms of the topics that Pingstream makes; -1 keeps everything.")
+    partitions: int = Field(4, ge=1, le=1024, description="Partitions of the topics that Pingstream makes.")
+    replication: int = Field(1, ge=1, le=16, description="Replication factor of the topics that Pingstream makes.")
+    max_message_bytes: int = Field(
+        8 * 1024 * 1024, ge=1024, le=512 * 1024 * 1024, description="Largest message that is read and that topics take, in bytes."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="Log lines for people (text) or machines (json).")
+
+    @field_validator("kafka")
+    @classmethod
+    def _servers(cls, value: str) -> str:
+        servers = [part.strip() for part in value.split(",") if part.strip()]
+        if not servers:
+            raise ValueError("needs at least one host:port, as in 127.0.0.1:9092")
+        for server in servers:
+            match = _HOST_PORT.match(server)
+            if match is None or not 0 < int(match.group(2)) <= 65535:
+                raise ValueError(f"{server!r} is not host:port, as in 127.0.0.1:9092")
+        return ",".join(servers)
+
+    @field_validator("clickhouse")
+    @classmethod
+    def _dsn(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("chdb://", "http://", "https://")):
+            raise ValueError("must begin with chdb://, http:// or https://, as in http://127.0.0.1:8123")
+        return value
+
+    @field_validator("database")
+    @classmethod
+    def _identifier(cls, value: str) -> str:
+        if not _IDENTIFIER.match(value):
+            raise ValueError("must be a plain name: letters, digits and _, not beginning with a digit")
+        return value
+
+    @field_validator("pseudonym_key")
+    @classmethod
+    def _key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < 16:
+            raise ValueError("needs at least 16 characters")
+        return value
+
+    @field_validator("reporting_currency")
+    @classmethod
+    def _currency(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Z]{3}", value):
+            raise ValueError("must be three capital letters, as in USD")
+        return value
+
+    @model_validator(mode="after")
+    def _sasl(self) -> Settings:
+        if self.kafka_security_protocol.startswith("SASL") and not self.kafka_security_username:
+            raise ValueError(
+                f"kafka_security_protocol={self.kafka_security_protocol} needs kafka_security_username and kafka_security_password"
+            )
+        return self
+
+    @property
+    def clickhouse_dsn(self) -> str:
+        """The DSN with its default filled in. May hold a password: never log it."""
+        if self.clickhouse is not None:
+            return self.clickhouse.get_secret_value()
+        return f"chdb://{self.data_dir.absolute() / 'clickhouse'}"
+
+    @property
+    def embedded_path(self) -> Path | None:
+        """Folder of the embedded engine, None when ClickHouse is a server."""
+        dsn = self.clickhouse_dsn
+        return Path(dsn.removeprefix("chdb://")).absolute() if dsn.startswith("chdb://") else None

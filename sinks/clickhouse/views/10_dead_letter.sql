@@ -1,0 +1,4 @@
+-- Messages that could not be taken, or not wholly, by their place in the source topic. The bytes are in the topic <topic>.dlq.
+CREATE OR REPLACE VIEW {database}.dead_letter AS
+SELECT topic, partition, offset, reason, error, received_at
+FROM {database}.letter FINAL

@@ -1,0 +1,122 @@
+"""Rows into ClickHouse: Arrow blocks, built from columns, inserted whole.
+
+An insert that fails may have been taken; inserting again is harmless, as the newest version of a key stands.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from clickhouse_connect.driver.client import Client
+
+INSERT_SETTINGS = {"max_partitions_per_insert_block": 0, "max_insert_threads": 1}
+"""History spans more years than the default of partitions for a block."""
+
+PING_SCHEMA = pa.schema(
+    [
+        ("uuid", pa.string()),
+        ("hostname", pa.string()),
+        ("namespace_id", pa.string()),
+        ("recorded_at", pa.timestamp("us", "UTC")),
+        ("received_at", pa.timestamp("ms", "UTC")),
+        ("population", pa.string()),
+        ("scope_id", pa.string()),
+        ("version", pa.string()),
+        ("edition", pa.string()),
+        ("plan", pa.string()),
+        ("registered_users", pa.int64()),
+        ("billable_users", pa.int64()),
+        ("seats", pa.int64()),
+        ("historical_max_users", pa.int64()),
+        ("counters", pa.uint32()),
+        ("failed_counters", pa.uint32()),
+        ("license_subscription_id", pa.string()),
+        ("license_sha256", pa.string()),
+        ("row_version", pa.uint64()),
+    ]
+)
+
+LETTER_SCHEMA = pa.schema(
+    [
+        ("topic", pa.string()),
+        ("partition", pa.uint32()),
+        ("offset", pa.uint64()),
+        ("reason", pa.string()),
+        ("error", pa.string()),
+        ("received_at", pa.timestamp("ms", "UTC")),
+        ("row_version", pa.uint64()),
+    ]
+)
+
+NAME_SCHEMA = pa.schema([("id", pa.uint64()), ("stage", pa.string()), ("feature", pa.string())])
+
+
+def row_block(rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
+    """Rows in the order of the schema's columns."""
+    columns = zip(*rows, strict=True)
+    return pa.Table.from_arrays(
+        [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
+    )
+
+
+def usage_block(
+    days: npt.NDArray[np.int64],
+    populations: Sequence[str],
+    scope_ids: Sequence[str],
+    repeats: npt.NDArray[np.int64],
+    versions: npt.NDArray[np.uint64],
+    lengths: npt.NDArray[np.int64],
+    names: npt.NDArray[np.uint64],
+    dau: npt.NDArray[np.uint32],
+    wau: npt.NDArray[np.uint32],
+    mau: npt.NDArray[np.uint32],
+    sessions: npt.NDArray[np.int64],
+) -> pa.Table:
+    """A block of `usage_day`.
+
+    Args:
+        days: day of each row, days since 1970.
+        populations, scope_ids, versions: of each scope; scope i stands for the next `repeats[i]` rows.
+        lengths: figures of each row, which lie side by side in `names`, `dau`, `wau`, `mau` and `sessions` (-1 unknown).
+    """
+    rows = len(days)
+    which = pa.array(np.repeat(np.arange(len(scope_ids), dtype=np.int32), repeats))
+    offsets = np.zeros(rows + 1, np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    arrays = pa.array(offsets)
+    known = bool((sessions >= 0).any())
+    return pa.table(
+        {
+            "as_of": pa.array(days.astype(np.int32)).cast(pa.date32()),
+            "population": pa.array(populations, pa.string()).dictionary_encode().take(which),
+            "scope_id": pa.array(scope_ids, pa.string()).take(which),
+            "basis": pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array(["exact"])),
+            "names": pa.ListArray.from_arrays(arrays, pa.array(names)),
+            "dau": pa.ListArray.from_arrays(arrays, pa.array(dau)),
+            "wau": pa.ListArray.from_arrays(arrays, pa.array(wau)),
+            "mau": pa.ListArray.from_arrays(arrays, pa.array(mau)),
+            "sessions": pa.ListArray.from_arrays(arrays, pa.array(sessions))
+            if known
+            else pa.ListArray.from_arrays(pa.array(np.zeros(rows + 1, np.int32)), pa.array([], pa.int64())),
+            "version": pa.array(np.repeat(versions, repeats)),
+        }
+    )
+
+
+def insert(client: Client, database: str, table: str, block: pa.Table) -> int:
+    """Inserts a block and returns once ClickHouse has taken it; gives the number of its bytes.
+
+    Raises:
+        clickhouse_connect.driver.exceptions.ClickHouseError: it was refused, or nobody knows.
+    """
+    out = io.BytesIO()
+    with pa.ipc.new_stream(out, block.schema) as stream:
+        stream.write_table(block)
+    data = out.getvalue()
+    client.raw_insert(f"{database}.{table}", block.column_names, data, INSERT_SETTINGS, "ArrowStream")
+    return len(data)

@@ -1,0 +1,74 @@
+"""Dead letters into their topics: the original bytes and why, acknowledged by all replicas before anything goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaProducer
+
+from schemas.dead_letters import (
+    HEADER_ATTEMPT,
+    HEADER_ERROR,
+    HEADER_OFFSET,
+    HEADER_PARTITION,
+    HEADER_REASON,
+    HEADER_REDACTED,
+    HEADER_TIMESTAMP,
+    HEADER_TOPIC,
+)
+from schemas.redaction import redact
+from sinks.topics import dead_letter_topic
+
+
+class DeadLetter(NamedTuple):
+    """A letter about the message at `topic`, `partition`, `offset`; `timestamp`: its received time, ms since 1970."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    reason: str
+    sentence: str
+    attempt: int
+
+
+class DeadLetters:
+    """Writes letters with a producer that has to be started."""
+
+    def __init__(self, producer: AIOKafkaProducer) -> None:
+        self._producer = producer
+
+    async def send(self, letters: Iterable[DeadLetter]) -> None:
+        """Returns once every letter is acknowledged.
+
+        Raises:
+            aiokafka.errors.KafkaError: one was refused.
+        """
+        waiting: list[Any] = []
+        for letter in letters:
+            value, redacted = redact(letter.value) if letter.value is not None else (None, [])
+            headers = [
+                (HEADER_REASON, letter.reason),
+                (HEADER_ERROR, letter.sentence),
+                (HEADER_TOPIC, letter.topic),
+                (HEADER_PARTITION, str(letter.partition)),
+                (HEADER_OFFSET, str(letter.offset)),
+                (HEADER_TIMESTAMP, str(letter.timestamp)),
+                (HEADER_ATTEMPT, str(letter.attempt)),
+            ]
+            if redacted:
+                headers.append((HEADER_REDACTED, ",".join(redacted)))
+            waiting.append(
+                await self._producer.send(
+                    dead_letter_topic(letter.topic),
+                    value=value,
+                    key=letter.key,
+                    timestamp_ms=letter.timestamp,
+                    headers=[(name, text.encode(errors="replace")) for name, text in headers],
+                )
+            )
+        await asyncio.gather(*waiting)

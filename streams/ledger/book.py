@@ -1,0 +1,437 @@
+"""All scopes whose key lives in one partition: judges messages in order, folds them, says what changed.
+
+A batch goes through `fold`, then `changes` (for the changelog) and `rows` (for the sink) of the same flush. Nothing here
+reads a clock: the as-of day is passed in.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.dead_letters import HEADER_ATTEMPT, Outcome, Reason, Unreadable
+from schemas.ping import Ping, count, count_leaves, decode_identity, micros, text
+from streams.ledger.judgement import FUTURE_DAYS, LATE_DAYS, entries_sentence, is_behind, is_future, received_day
+from streams.ledger.kernels import WINDOW
+from streams.ledger.names import Names
+from streams.ledger.pseudonym import Pseudonymiser
+from streams.ledger.reading import SELF_MANAGED, Entry, Read, Users, identify, read_batch
+from streams.ledger.records import DAY_US, Change, Letter, PingRow, Record, ScopeKey, Tally
+from streams.ledger.scope import NEVER, Scope
+from streams.ledger.state import (
+    Packer,
+    PartitionState,
+    Version,
+    decode_partition,
+    digest_of,
+    encode_partition,
+    head_key,
+    partition_key,
+    scope_digest,
+)
+from streams.ledger.usage import Entries, Figures
+
+EDITION_PLANS = {"EES": "starter", "EEP": "premium", "EEU": "ultimate"}
+
+BATCHES_REMEMBERED = 64
+"""Ends of batches kept with the newest timestamp up to them: more than can come again after a crash."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Settings that decide about messages."""
+
+    max_message_bytes: int = 8 * 1024 * 1024
+    saas_hostnames: frozenset[str] = frozenset({"gitlab.com"})
+
+
+@dataclass
+class UsageRows:
+    """Rows of `usage_day` as columns: row i is of scope `scopes[i]` on day `days[i]` and has `lengths[i]` figures."""
+
+    scopes: list[ScopeKey] = field(default_factory=list)
+    versions: list[int] = field(default_factory=list)
+    repeats: list[int] = field(default_factory=list)
+    days: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    lengths: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    figures: Figures = field(default_factory=Figures)
+
+    def add(self, scope: Scope, epoch: int, first: int, last: int) -> None:
+        """Counts a scope's days first..last."""
+        lengths = scope.ledger.count_days(first, last, self.figures)
+        days = np.flatnonzero(lengths)
+        if len(days):
+            self.scopes.append(scope.key)
+            self.versions.append(Version(epoch, scope.revision).row)
+            self.repeats.append(len(days))
+            self.days.append(days + first)
+            self.lengths.append(lengths[days])
+
+
+@dataclass
+class _Touched:
+    """What a flush does to one scope."""
+
+    entries: list[Entry] = field(default_factory=list)
+    sessions: list[tuple[int, str, str, int]] = field(default_factory=list)
+    first: int = 2**31 - 1
+    last: int = NEVER
+    new_ping: bool = False
+    again: bool = False
+    newest: Read | None = None
+
+
+@dataclass
+class Folded:
+    """What came of a batch.
+
+    changes: for the changelog, to be acknowledged before `rows` and `pings` go to the sink.
+    touched: scopes and the range of days whose rows have to be written.
+    """
+
+    letters: list[Letter] = field(default_factory=list)
+    pings: list[PingRow] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    touched: list[tuple[Scope, int, int]] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+
+
+class Book:
+    """The scopes of one partition.
+
+    Args:
+        partition: its number.
+        values: the partition's values in the table, as recovered; kept and read when a scope is first asked for.
+    """
+
+    def __init__(
+        self, partition: int, values: Mapping[bytes, bytes], names: Names, pseudonymiser: Pseudonymiser, rules: Rules
+    ) -> None:
+        self.partition = partition
+        self._names = names
+        self._pseudonymiser = pseudonymiser
+        self._rules = rules
+        self._packer = Packer()
+        self._scopes: dict[ScopeKey, Scope] = {}
+        self._stored: dict[bytes, dict[bytes, bytes]] = defaultdict(dict)
+        for key, value in values.items():
+            digest = digest_of(key)
+            if digest is not None:
+                self._stored[digest][key] = value
+        self.epoch = 1
+        self._revision = 0
+        self._newest_before: list[tuple[int, int]] = []
+        self.rolled_to = NEVER
+        self.newest_timestamp = NEVER
+        self._next_offset: int | None = None
+        own = values.get(partition_key(partition))
+        if own is not None:
+            version, state = decode_partition(own)
+            self.epoch = version.epoch + 1
+            self._newest_before = state.newest_before
+            self.rolled_to = state.rolled_to
+
+    # ---- taking over -----------------------------------------------------------------------------------------------
+
+    def claim(self) -> Change:
+        """The record that makes this owner's epoch known, to be acknowledged before anything else is written."""
+        return self._own_record()
+
+    @property
+    def scopes(self) -> int:
+        """How many scopes there are, read or not."""
+        return len(self._scopes) + len(self._stored)
+
+    def _own_record(self) -> Change:
+        self._revision += 1
+        state = PartitionState(self._newest_before, self.rolled_to)
+        return Change(partition_key(self.partition), encode_partition(self.epoch, self._revision, state))
+
+    def _scope(self, key: ScopeKey) -> Scope:
+        scope = self._scopes.get(key)
+        if scope is None:
+            digest = scope_digest(key)
+            stored = self._stored.pop(digest, None)
+            if stored is not None and head_key(digest) in stored:
+                scope = self._packer.load(digest, stored, self._names)
+            else:
+                scope = Scope(key, digest)
+            self._scopes[key] = scope
+        return scope
+
+    def all_scopes(self) -> Iterable[Scope]:
+        """Every scope, those read last that were never asked for."""
+        for digest in list(self._stored):
+            stored = self._stored.pop(digest)
+            if head_key(digest) in stored:
+                scope = self._packer.load(digest, stored, self._names)
+                self._scopes[scope.key] = scope
+        return self._scopes.values()
+
+    # ---- folding ---------------------------------------------------------------------------------------------------
+
+    def fold(self, records: Sequence[Record], as_of: int) -> Folded:
+        """Judges and folds a batch of the partition's messages, in order.
+
+        Args:
+            records: contiguous, the first follows the last batch's last.
+            as_of: the as-of clock, a day.
+        """
+        out = Folded()
+        read, users = read_batch(
+            records, self._last_entries, self._pseudonymiser, self._rules.max_message_bytes, self._rules.saas_hostnames
+        )
+        touched: dict[ScopeKey, _Touched] = {}
+        if records[0].offset != self._next_offset:
+            self._find_newest_before(records[0].offset)
+        for record, message in zip(records, read, strict=True):
+            self._judge(record, message, touched, out)
+            if record.timestamp > self.newest_timestamp:
+                self.newest_timestamp = record.timestamp
+        self._next_offset = records[-1].offset + 1
+        self._newest_before = [*self._newest_before[1 - BATCHES_REMEMBERED :], (self._next_offset, self.newest_timestamp)]
+        self._fold_touched(touched, users, as_of, out)
+        out.changes.append(self._own_record())
+        return out
+
+    def _find_newest_before(self, offset: int) -> None:
+        """The newest timestamp ahead of a message, as it was when the message came first."""
+        self._newest_before = [(start, newest) for start, newest in self._newest_before if start <= offset]
+        self.newest_timestamp = self._newest_before[-1][1] if self._newest_before else NEVER
+
+    def _last_entries(self, key: ScopeKey) -> dict[int, Entry]:
+        return self._scope(key).known
+
+    def _judge(
+        self, record: Record, message: Read | Unreadable, touched: dict[ScopeKey, _Touched], out: Folded
+    ) -> None:
+        attempt = _attempt(record)
+        if isinstance(message, Unreadable):
+            if message.reason is Reason.INVALID and not attempt and self._known_invalid(record):
+                out.tally.outcomes[Outcome.DUPLICATE] += 1
+            else:
+                self._dead(record, message.reason, message.sentence, attempt, out)
+            return
+        scope = self._scope(message.scope)
+        again = False
+        if (message.key, message.recorded_at) in scope.pings and not attempt:
+            again = scope.pings.came_from(message.key, message.recorded_at) == (self.partition, record.offset)
+            if not again:
+                out.tally.outcomes[Outcome.DUPLICATE] += 1
+                return
+        if message.error is not None:
+            self._dead(record, Reason.INVALID, message.error, attempt, out)
+            return
+        received = received_day(record.timestamp)
+        if is_future(message.recorded_at // DAY_US, received):
+            sentence = f"recorded_at lies more than {FUTURE_DAYS} day after the day the message was received - at `$.recorded_at`"
+            self._dead(record, Reason.FUTURE, sentence, attempt, out)
+            return
+        if not again and is_behind(record.timestamp, self.newest_timestamp):
+            sentence = "the message was received more than 36 days before the newest one ahead of it in its partition - at `$`"
+            self._dead(record, Reason.LATE, sentence, attempt, out)
+            return
+        work = touched.get(message.scope)
+        if work is None:
+            work = touched[message.scope] = _Touched()
+            if not again:
+                scope.pings.new_flush()
+        self._apply(record, message, received, work, attempt, out)
+        if again:
+            work.again = True
+            if message.entries:
+                work.first = min(work.first, *(entry.day for entry in message.entries))
+                work.last = max(work.last, *(entry.day for entry in message.entries))
+        else:
+            scope.pings.add(message.key, message.recorded_at, (self.partition, record.offset))
+            work.new_ping = True
+        out.pings.append(_ping_row(record, message))
+        out.tally.outcomes[Outcome.APPLIED] += 1
+
+    def _known_invalid(self, record: Record) -> bool:
+        identity = decode_identity(record.value or b"")
+        if identity is None:
+            return False
+        ping = Ping(identity.uuid, identity.recorded_at, identity.hostname, identity.namespace_id)
+        key, name = identify(ping, self._rules.saas_hostnames)
+        return (name, micros(identity.recorded_at)) in self._scope(key).pings
+
+    def _dead(self, record: Record, reason: Reason, sentence: str, attempt: int, out: Folded) -> None:
+        out.letters.append(Letter(record, reason, sentence, attempt))
+        out.tally.outcomes[Outcome.DEAD] += 1
+        out.tally.reasons[reason] += 1
+
+    def _apply(self, record: Record, message: Read, received: int, work: _Touched, attempt: int, out: Folded) -> None:
+        oldest, newest = received - LATE_DAYS, received + FUTURE_DAYS
+        late = future = 0
+        sums: dict[tuple[int, str, str], int] = {}
+        for entry in message.entries:
+            day = entry.day
+            if day < oldest:
+                late += entry.count
+            elif day > newest:
+                future += entry.count
+            else:
+                if not entry.folded:
+                    entry.folded = True
+                    work.entries.append(entry)
+                if entry.sessions is not None:
+                    name = day, entry.stage, entry.feature
+                    sums[name] = sums.get(name, 0) + entry.sessions
+        if sums:
+            work.sessions.extend((*name, number) for name, number in sums.items())
+        if message.hashes:
+            work.newest = message
+        if late or future:
+            reason = Reason.FUTURE if future else Reason.LATE
+            out.letters.append(Letter(record, reason, entries_sentence(late, future), attempt))
+            out.tally.reasons[reason] += 1
+
+    def _fold_touched(self, touched: dict[ScopeKey, _Touched], users: Users, as_of: int, out: Folded) -> None:
+        order: list[Entry] = []
+        columns: list[int] = []
+        spans: list[tuple[Scope, _Touched, int, int]] = []
+        for key, work in touched.items():
+            scope = self._scope(key)
+            lo = len(order)
+            if key.population == SELF_MANAGED:
+                column = scope.ledger.column
+                order.extend(work.entries)
+                columns.extend([column(entry.stage, entry.feature, self._names) for entry in work.entries])
+            spans.append((scope, work, lo, len(order)))
+        entries = _columns(order, columns, users) if order else None
+        for scope, work, lo, hi in spans:
+            self._fold_scope(scope, work, entries, lo, hi, as_of, out)
+
+    def _fold_scope(
+        self, scope: Scope, work: _Touched, entries: Entries | None, lo: int, hi: int, as_of: int, out: Folded
+    ) -> None:
+        ledger = scope.ledger
+        rows_from = entries.new_total if entries is not None else 0
+        changed: npt.NDArray[np.int64] = np.empty(0, np.int64)
+        if entries is not None and hi > lo:
+            ledger.fold(entries, lo, hi)
+            out.tally.activities += int(entries.lengths[lo:hi].sum())
+            changed = lo + np.flatnonzero(entries.new_counts[lo:hi])
+        raised = self._raise_sessions(scope, work) if work.sessions else []
+        days = [day for day, _, _ in raised]
+        if entries is not None and len(changed):
+            found = entries.days[changed]
+            days += [int(found.min()), int(found.max())]
+        if work.again and work.last > NEVER:
+            days += [work.first, work.last]
+        self._mark(scope, days, work.again, as_of, out)
+        if len(changed) or raised or work.new_ping:
+            scope.revision += 1
+            rows = entries.new_rows[rows_from : entries.new_total] if entries is not None else np.empty(0, np.int32)
+            out.changes += self._packer.changes(scope, self.epoch, entries, changed, rows, raised)
+        if work.newest is not None:
+            # What was taken out may be right in a later message.
+            pairs = zip(work.newest.hashes, work.newest.entries, strict=False)
+            scope.known = {number: entry for number, entry in pairs if entry.folded}
+        for entry in work.entries:
+            entry.users = None
+
+    def _raise_sessions(self, scope: Scope, work: _Touched) -> list[tuple[int, int, int]]:
+        if scope.key.population != SELF_MANAGED:
+            return []
+        best: dict[tuple[int, int], int] = {}
+        for day, stage, feature, number in work.sessions:
+            cell = day, scope.ledger.column(stage, feature, self._names)
+            best[cell] = max(best.get(cell, -1), number)
+        return [(day, column, number) for (day, column), number in best.items() if scope.ledger.raise_sessions(day, column, number)]
+
+    def _mark(self, scope: Scope, days: list[int], again: bool, as_of: int, out: Folded) -> None:
+        """Which rows have to be written: those that a changed day reaches, those the horizon moves over, and, when a
+        message comes again, all that its first coming wrote."""
+        ledger = scope.ledger
+        if ledger.newest < 0:
+            return
+        before = max(scope.written_to, self.rolled_to)
+        horizon = max(before, min(ledger.newest, as_of))
+        scope.written_to = max(scope.written_to, min(ledger.newest, as_of))
+        first = min([*days, before + 1, *([scope.dirty_from] if again and scope.dirty_from > NEVER else [])])
+        last = horizon if again or horizon > before else min(max(days, default=NEVER) + WINDOW, horizon)
+        first, last = max(first, ledger.oldest), min(last, ledger.last_day)
+        if first <= last:
+            out.touched.append((scope, first, last))
+            scope.dirty_from = first
+
+    # ---- figures ---------------------------------------------------------------------------------------------------
+
+    def rows(self, folded: Folded, out: UsageRows) -> None:
+        """Counts the rows of the scopes a batch touched."""
+        for scope, first, last in folded.touched:
+            out.add(scope, self.epoch, first, last)
+
+    def needs_roll(self, as_of: int) -> bool:
+        """Whether the as-of clock is ahead of the rows."""
+        return as_of > self.rolled_to
+
+    def roll(self, scopes: Iterable[Scope], as_of: int, out: UsageRows) -> None:
+        """Counts the rows of scopes up to the as-of clock: figures go down by themselves as users fall silent.
+
+        Call `rolled` once the rows of all scopes are accepted.
+        """
+        for scope in scopes:
+            first = max(scope.written_to, self.rolled_to) + 1
+            last = min(as_of, scope.ledger.last_day)
+            if scope.ledger.newest >= 0 and first <= last:
+                out.add(scope, self.epoch, max(first, scope.ledger.oldest), last)
+
+    def rolled(self, as_of: int) -> Change:
+        """Remembers that rows are written up to the as-of clock; returns the record for the changelog."""
+        self.rolled_to = as_of
+        return self._own_record()
+
+
+def _columns(order: list[Entry], columns: list[int], users: Users) -> Entries:
+    count = len(order)
+    numbers = np.fromiter([entry.number for entry in order], np.int64, count)
+    return Entries(
+        np.fromiter([entry.day for entry in order], np.int64, count),
+        np.fromiter(columns, np.int64, count),
+        users.starts[numbers],
+        users.lengths[numbers],
+        users.ids,
+    )
+
+
+def _attempt(record: Record) -> int:
+    for name, value in record.headers:
+        if name == HEADER_ATTEMPT:
+            return int(value) if value.isdigit() else 0
+    return 0
+
+
+def _ping_row(record: Record, message: Read) -> PingRow:
+    ping, key, scope = message.ping, message.key, message.scope
+    edition = text(ping.edition) or ""
+    plan = ping.namespace_plan if key.namespace_id and ping.namespace_plan else text(ping.license_plan)
+    known, failed = count_leaves(ping.counts)
+    return PingRow(
+        key.uuid,
+        key.hostname,
+        key.namespace_id,
+        message.recorded_at,
+        record.timestamp * 1000,
+        scope.population,
+        scope.scope_id,
+        text(ping.version) or "",
+        edition,
+        plan or EDITION_PLANS.get(edition, "free"),
+        count(ping.active_user_count),
+        count(ping.license_billable_users),
+        count(ping.license_user_count),
+        count(ping.historical_max_users),
+        known,
+        failed,
+        text(ping.license_subscription_id) or "",
+        text(ping.license_sha256) or "",
+    )
+
+

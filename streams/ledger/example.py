@@ -1,0 +1,26 @@
+"""The smallest ledger there is, for the compiler: every kernel runs once with the types it has in earnest."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from streams.ledger import kernels
+from streams.ledger.names import Names
+from streams.ledger.usage import Entries, Figures, UsageLedger
+
+
+def run() -> None:
+    """Parses, folds and counts one user's day."""
+    text = np.frombuffer(b"[17]", np.uint8)
+    kernels.count_openers(text)
+    ids, lengths, plain = np.empty(3, np.uint64), np.empty(1, np.int64), np.empty(1, np.bool_)
+    kernels.parse_ids(text, np.array([0]), np.array([4]), ids, lengths, plain)
+    kernels.speck_encrypt(ids[:1], np.arange(27, dtype=np.uint32))
+    ledger = UsageLedger()
+    column = ledger.column("create", "merge_requests", Names())
+    entries = Entries(np.array([20_000]), np.array([column]), np.array([0]), lengths, ids)
+    ledger.fold(entries, 0, 1)
+    ledger.raise_sessions(20_000, column, 1)
+    ledger.append_users(np.array([5], np.uint64))
+    ledger.fold_rows(np.array([20_000]), np.array([column]), np.array([1]), np.array([1], np.int32))
+    ledger.count_days(20_000, 20_000, Figures())

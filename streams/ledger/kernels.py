@@ -1,0 +1,298 @@
+"""The arithmetic over arrays, compiled: plain loops, each named by what it computes.
+
+Days are numbers: days since 1970-01-01, UTC. Bit i of pane p of a user's mask in a feature is set when the user was
+active there on day 64 p + i, so a window of 28 days is cut out of at most two 64-bit words. The numpy and pure Python
+forms of the same computations are in the tests, which compare them.
+
+`python -m streams.ledger.kernels` compiles everything into the cache, so that a worker starts at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+WINDOW = 28
+PANE = 64
+
+OK, FULL = 0, 1
+
+
+def _compiled(function: F) -> F:
+    result: F = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    return result
+
+
+@_compiled
+def count_openers(text):  # type: ignore[no-untyped-def]
+    """How often [ and { stand in `text` (uint8)."""
+    found = 0
+    for c in text:
+        found += (c | 32) == 123
+    return found
+
+
+@_compiled
+def parse_ids(text, starts, ends, ids, lengths, plain):  # type: ignore[no-untyped-def]
+    """Reads JSON arrays of unsigned integers.
+
+    Args:
+        text: uint8, the arrays' JSON, already known to be well formed.
+        starts, ends: where each lies in `text`.
+        ids: out, uint64; room for one id per two bytes and one per array.
+        lengths: out, ids of each array.
+        plain: out, False where an array holds anything but integers below 2**64: it is left out, for the slow reader.
+
+    Returns:
+        How many ids were written.
+    """
+    written = 0
+    for e in range(len(starts)):
+        first = written
+        value = np.uint64(0)
+        digits = 0
+        good = True
+        for p in range(starts[e], ends[e]):
+            c = text[p]
+            if 48 <= c <= 57:
+                value = value * np.uint64(10) + np.uint64(c - 48)
+                digits += 1
+            elif c == 44 or c == 93:
+                if digits:
+                    ids[written] = value
+                    written += 1
+                    good = good and digits < 20  # 19 digits always fit; 20 may not
+                value = np.uint64(0)
+                digits = 0
+            elif c != 32 and c != 91 and c != 10 and c != 13 and c != 9:
+                good = False
+                break
+        if good:
+            lengths[e] = written - first
+        else:
+            written = first
+            lengths[e] = 0
+        plain[e] = good
+    return written
+
+
+@_compiled
+def speck_encrypt(blocks, keys):  # type: ignore[no-untyped-def]
+    """Speck64 over an array of 64-bit blocks in place, a round at a time over a strip that stays in the cache."""
+    strip = 1024
+    x = np.empty(strip, np.uint32)
+    y = np.empty(strip, np.uint32)
+    for at in range(0, len(blocks), strip):
+        n = min(strip, len(blocks) - at)
+        for i in range(n):
+            x[i] = np.uint32(blocks[at + i] >> np.uint64(32))
+            y[i] = np.uint32(blocks[at + i] & np.uint64(0xFFFFFFFF))
+        for k in keys:
+            for i in range(n):
+                a = ((x[i] >> np.uint32(8)) | (x[i] << np.uint32(24))) + y[i]
+                a = np.uint32(a) ^ k
+                x[i] = a
+                y[i] = ((y[i] << np.uint32(3)) | (y[i] >> np.uint32(29))) ^ a
+        for i in range(n):
+            blocks[at + i] = (np.uint64(x[i]) << np.uint64(32)) | np.uint64(y[i])
+
+
+@_compiled
+def index_users(users, count, slots):  # type: ignore[no-untyped-def]
+    """Fills an open-addressing table: `slots` (int32, a power of two long, all -1) -> row of the user."""
+    last = np.uint64(len(slots) - 1)
+    for row in range(count):
+        h = users[row] & last
+        while slots[h] >= 0:
+            h = (h + np.uint64(1)) & last
+        slots[h] = row
+
+
+@_compiled
+def fold_entries(  # type: ignore[no-untyped-def]
+    users, count, slots, masks, first_pane, days, columns, starts, lengths, lo, hi, at, ids, new_rows, new_counts, new_total
+):
+    """Folds activity entries lo..hi into a ledger's masks: sets the day's bit of each user in the entry's feature.
+
+    Args:
+        users, count, slots: the ledger's users (uint64), how many there are, and their index.
+        masks: uint64 [panes, features, users], changed in place; pane 0 is `first_pane`.
+        days, columns, starts, lengths: of each entry: day, feature's column, where its ids lie in `ids`.
+        at: where in entry `lo` to go on, after FULL.
+        new_rows, new_counts, new_total: out: rows whose bit was not set before, entry after entry; how many of each.
+
+    Returns:
+        (OK or FULL, count, entry, at, new_total). FULL: no room for another user; grow and call again from (entry, at).
+    """
+    last = np.uint64(len(slots) - 1)
+    room = min(len(users), len(slots) // 2)
+    for e in range(lo, hi):
+        day = days[e]
+        mask = masks[(day >> 6) - first_pane, columns[e]]
+        bit = np.uint64(1) << np.uint64(day & 63)
+        first = starts[e]
+        for i in range(at, lengths[e]):
+            user = ids[first + i]
+            h = user & last
+            row = slots[h]
+            while row >= 0 and users[row] != user:
+                h = (h + np.uint64(1)) & last
+                row = slots[h]
+            if row < 0:
+                if count >= room:
+                    return FULL, count, e, i, new_total
+                row = np.int32(count)
+                users[count] = user
+                slots[h] = row
+                count += 1
+            if mask[row] & bit == 0:
+                mask[row] |= bit
+                new_rows[new_total] = row
+                new_total += 1
+                new_counts[e] += 1
+        at = 0
+    return OK, count, hi, 0, new_total
+
+
+@_compiled
+def set_rows(masks, first_pane, days, columns, lengths, rows):  # type: ignore[no-untyped-def]
+    """Sets bits by row numbers: what `fold_entries` reported as new, read back from state."""
+    k = 0
+    for e in range(len(days)):
+        mask = masks[(days[e] >> 6) - first_pane, columns[e]]
+        bit = np.uint64(1) << np.uint64(days[e] & 63)
+        for _ in range(lengths[e]):
+            mask[rows[k]] |= bit
+            k += 1
+
+
+@_compiled
+def _window(masks, first_pane, column, count, day, out):  # type: ignore[no-untyped-def]
+    """The 28 days up to `day` of each user in a feature, day `day` at bit 27, ORed into `out` (uint32)."""
+    pane = (day >> 6) - first_pane
+    bit = day & 63
+    panes = masks.shape[0]
+    keep = np.uint64(0xFFFFFFF)
+    if 0 <= pane < panes:
+        word = masks[pane, column]
+        if bit >= 27:
+            down = np.uint64(bit - 27)
+            for row in range(count):
+                out[row] |= np.uint32((word[row] >> down) & keep)
+        else:
+            up = np.uint64(27 - bit)
+            for row in range(count):
+                out[row] |= np.uint32((word[row] << up) & keep)
+    if bit < 27 and 0 < pane <= panes:
+        word = masks[pane - 1, column]
+        down = np.uint64(37 + bit)
+        for row in range(count):
+            out[row] |= np.uint32(word[row] >> down)
+
+
+@_compiled
+def _tally(window, count):  # type: ignore[no-untyped-def]
+    """(daily, weekly, monthly) active users of the windows of `count` users."""
+    day = np.uint32(0)
+    week = np.uint32(0)
+    month = np.uint32(0)
+    for row in range(count):
+        w = window[row]
+        day += w >> np.uint32(27)
+        week += np.uint32(1) if w >= np.uint32(1 << 21) else np.uint32(0)
+        month += np.uint32(1) if w != np.uint32(0) else np.uint32(0)
+    return day, week, month
+
+
+@_compiled
+def count_figures(  # type: ignore[no-untyped-def]
+    masks, first_pane, count, stage_of, stages, sessions, first, last, names, stage_names, out_name, out_dau, out_wau, out_mau, out_sessions, out_rows, written
+):
+    """Counts dau, wau and mau of the days first..last: in total, of each stage, of each feature.
+
+    A figure is written when its mau is above 0, and once at 0 on the day it falls to 0.
+
+    Args:
+        masks, first_pane, count: the ledger's masks and number of users.
+        stage_of: stage number of each feature's column; `stages`: how many there are.
+        sessions: int64 [panes, 64, features], -1 unknown; panes may be 0 when no number is known at all.
+        names, stage_names: id of each feature's and each stage's name; the total has id 0.
+        out_*: one element a figure from `written` on; out_sessions -1 = unknown.
+        out_rows: figures of each day first..last.
+
+    Returns:
+        The new `written`.
+    """
+    features = len(stage_of)
+    known = sessions.shape[0] > 0
+    window = np.empty(count, np.uint32)
+    of_stage = np.empty((stages, count), np.uint32)
+    of_total = np.empty(count, np.uint32)
+    before = np.zeros(1 + stages + features, np.uint32)
+    dau = np.empty(1 + stages + features, np.uint32)
+    wau = np.empty(1 + stages + features, np.uint32)
+    mau = np.empty(1 + stages + features, np.uint32)
+    session_sum = np.empty(1 + stages + features, np.int64)
+    for day in range(first - 1, last + 1):
+        of_stage[:] = 0
+        of_total[:] = 0
+        session_sum[:] = -1
+        for column in range(features):
+            window[:] = 0
+            _window(masks, first_pane, column, count, day, window)
+            at = 1 + stages + column
+            dau[at], wau[at], mau[at] = _tally(window, count)
+            if mau[at]:
+                joint = of_stage[stage_of[column]]
+                for row in range(count):
+                    joint[row] |= window[row]
+            if known:
+                pane = (day >> 6) - first_pane
+                if 0 <= pane < sessions.shape[0]:
+                    number = sessions[pane, day & 63, column]
+                    if number >= 0:
+                        session_sum[at] = number
+                        session_sum[0] = max(session_sum[0], 0) + number
+                        stage = 1 + stage_of[column]
+                        session_sum[stage] = max(session_sum[stage], 0) + number
+        for stage in range(stages):
+            dau[1 + stage], wau[1 + stage], mau[1 + stage] = _tally(of_stage[stage], count)
+            if mau[1 + stage]:
+                for row in range(count):
+                    of_total[row] |= of_stage[stage, row]
+        dau[0], wau[0], mau[0] = _tally(of_total, count)
+        if day >= first:
+            start = written
+            for k in range(1 + stages + features):
+                if mau[k] or before[k]:
+                    if k == 0:
+                        out_name[written] = np.uint64(0)
+                    elif k <= stages:
+                        out_name[written] = stage_names[k - 1]
+                    else:
+                        out_name[written] = names[k - 1 - stages]
+                    out_dau[written] = dau[k]
+                    out_wau[written] = wau[k]
+                    out_mau[written] = mau[k]
+                    out_sessions[written] = session_sum[k]
+                    written += 1
+            out_rows[day - first] = written - start
+        for k in range(1 + stages + features):
+            before[k] = mau[k]
+    return written
+
+
+def compile_all() -> None:
+    """Compiles each kernel for the types it is called with, on a ledger of one user."""
+    from streams.ledger.example import run
+
+    run()
+
+
+if __name__ == "__main__":
+    compile_all()

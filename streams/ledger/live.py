@@ -1,0 +1,62 @@
+"""Today's figures of the scopes that this worker owns, added up for Prometheus."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from streams.ledger.kernels import WINDOW
+from streams.ledger.records import ScopeKey
+from streams.ledger.scope import Scope
+from streams.ledger.usage import Figures
+
+
+class LiveFigures:
+    """Sums of mau over scopes, by population and figure, and scopes by stages used."""
+
+    def __init__(self, is_stage: Callable[[int], bool]) -> None:
+        self._is_stage = is_stage
+        self._scopes: dict[ScopeKey, tuple[int, dict[int, int]]] = {}
+        self.day = -1
+        self.sums: Counter[tuple[str, int]] = Counter()
+        self.by_stages: Counter[tuple[str, int]] = Counter()
+
+    def behind(self, scopes: Iterator[Scope] | list[Scope], day: int) -> Iterator[Scope]:
+        """Those of the scopes whose figures here are not of `day`."""
+        for scope in scopes:
+            known = self._scopes.get(scope.key)
+            if known is None or known[0] != day:
+                yield scope
+
+    def count(self, scope: Scope, day: int) -> None:
+        """Takes a scope's figures of `day`."""
+        out = Figures(64)
+        if day - WINDOW < scope.ledger.newest:
+            scope.ledger.count_days(day, day, out)
+        mau = out.mau[: out.length]
+        some = np.flatnonzero(mau)
+        self._replace(scope.key, day, dict(zip(out.name[some].tolist(), mau[some].tolist(), strict=True)))
+
+    def forget(self, keys: set[ScopeKey]) -> None:
+        """Scopes that are another worker's now."""
+        for key in keys & self._scopes.keys():
+            self._replace(key, -1, {})
+            del self._scopes[key]
+
+    @property
+    def owned(self) -> set[ScopeKey]:
+        """Scopes that are counted here."""
+        return set(self._scopes)
+
+    def _replace(self, key: ScopeKey, day: int, figures: dict[int, int]) -> None:
+        _, old = self._scopes.get(key, (0, {}))
+        for sign, some in ((-1, old), (1, figures)):
+            used = 0
+            for name, users in some.items():
+                self.sums[key.population, name] += sign * users
+                used += self._is_stage(name)
+            if some:
+                self.by_stages[key.population, used] += sign
+        self._scopes[key] = day, figures

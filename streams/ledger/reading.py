@@ -1,0 +1,216 @@
+"""From a batch of messages to pings with parsed activity: everything that can be done before order matters.
+
+A ping repeats the days before, so an activity entry is decoded only when its bytes are new: neither among those of the
+scope's last ping nor earlier in the batch. The same bytes again say the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from schemas.dead_letters import Reason, Unreadable
+from schemas.ping import (
+    EPOCH_ORDINAL,
+    Ping,
+    activity_sentence,
+    decode_activity,
+    decode_ping,
+    decode_users,
+    hostname,
+    micros,
+)
+from streams.ledger import kernels
+from streams.ledger.pseudonym import Pseudonymiser
+from streams.ledger.records import DAY_US, PingKey, Record, ScopeKey
+
+digest = xxhash.xxh3_64_intdigest
+
+SELF_MANAGED, GITLAB_COM, GROUP = "self_managed", "gitlab_com", "group"
+
+
+class Entry(msgspec.Struct, gc=False):
+    """An activity entry: who used a feature on a day.
+
+    Attributes:
+        users: their JSON, None once it is folded.
+        number: where its users are in the batch that brought it.
+        count: how many entries of the ping it stands for: session-level ones are gathered.
+        folded: in the ledger; the same bytes again need no more than its day and sessions.
+    """
+
+    day: int
+    stage: str
+    feature: str
+    sessions: int | None
+    users: msgspec.Raw | list[int | str] | None
+    number: int
+    count: int = 1
+    folded: bool = False
+
+
+class Read:
+    """One message that is a ping. `hashes`: of the bytes of its compact entries, which come first in `entries`."""
+
+    __slots__ = ("entries", "error", "hashes", "key", "ping", "recorded_at", "scope")
+
+    def __init__(self, ping: Ping, scope: ScopeKey, key: PingKey, recorded_at: int) -> None:
+        self.ping = ping
+        self.scope = scope
+        self.key = key
+        self.recorded_at = recorded_at
+        self.entries: list[Entry] = []
+        self.hashes: list[int] = []
+        self.error: str | None = None
+
+
+class Users:
+    """The users of a batch's new entries: those of entry e are ids[starts[e] : starts[e] + lengths[e]], pseudonymous."""
+
+    __slots__ = ("errors", "ids", "lengths", "starts")
+
+    def __init__(self, entries: list[Entry], pseudonymiser: Pseudonymiser) -> None:
+        self.errors: dict[int, msgspec.MsgspecError] = {}
+        count = len(entries)
+        listed: dict[int, list[int | str]] = {}
+        raw: list[msgspec.Raw] = []
+        for entry in entries:
+            if isinstance(entry.users, list):
+                listed[entry.number] = entry.users
+                raw.append(_NO_USERS)
+            else:
+                raw.append(entry.users or _NO_USERS)
+        sizes = np.fromiter(map(len, raw), np.int64, count)
+        ends = np.cumsum(sizes)
+        text = np.frombuffer(b"".join(raw), np.uint8)
+        ids = np.empty(len(text) // 2 + count + 1, np.uint64)
+        lengths = np.empty(count, np.int64)
+        plain = np.empty(count, np.bool_)
+        total = kernels.parse_ids(text, ends - sizes, ends, ids, lengths, plain)
+        ids = ids[:total]
+        pseudonymiser.integers(ids)
+        starts = np.cumsum(lengths) - lengths
+        for number in np.flatnonzero(~plain).tolist():
+            try:
+                listed[number] = decode_users(raw[number])
+            except msgspec.MsgspecError as exc:
+                self.errors[number] = exc
+        if listed:
+            more = [_pseudonyms(users, pseudonymiser) for users in listed.values()]
+            numbers = np.fromiter(listed, np.int64, len(more))
+            sizes = np.fromiter(map(len, more), np.int64, len(more))
+            lengths[numbers] = sizes
+            starts[numbers] = len(ids) + np.cumsum(sizes) - sizes
+            ids = np.concatenate([ids, *more])
+        self.ids, self.starts, self.lengths = ids, starts, lengths
+
+
+_NO_USERS = msgspec.Raw(b"[]")
+
+
+def _pseudonyms(users: list[int | str], pseudonymiser: Pseudonymiser) -> npt.NDArray[np.uint64]:
+    integers = np.array([user for user in users if isinstance(user, int)], np.uint64)
+    pseudonymiser.integers(integers)
+    strings = [pseudonymiser.string(user) for user in users if isinstance(user, str)]
+    return np.concatenate([integers, np.array(strings, np.uint64)])
+
+
+def read_batch(
+    records: Sequence[Record],
+    last_entries: Callable[[ScopeKey], dict[int, Entry]],
+    pseudonymiser: Pseudonymiser,
+    max_bytes: int,
+    saas_hostnames: frozenset[str],
+) -> tuple[list[Read | Unreadable], Users]:
+    """Decodes a batch.
+
+    Args:
+        last_entries: gives the entries of a scope's last ping, by the hash of their bytes.
+        saas_hostnames: host names of GitLab.com, in lower case.
+
+    Returns:
+        For each record what was read or why it could not be, and the users of the entries that are new. Errors in an
+        entry's users are in `Read.error`.
+    """
+    fresh: list[Entry] = []
+    out: list[Read | Unreadable] = []
+    in_batch: dict[ScopeKey, dict[int, Entry]] = {}
+    for record in records:
+        value = record.value if record.value is not None else b""
+        try:
+            ping = decode_ping(value, max_bytes, _openers)
+            read = Read(ping, *identify(ping, saas_hostnames), micros(ping.recorded_at))
+            if ping.activity:
+                seen = in_batch.get(read.scope)
+                if seen is None:
+                    seen = in_batch[read.scope] = {}
+                _read_activity(read, ping.activity, last_entries(read.scope), seen, fresh)
+            if ping.sessions:
+                _read_sessions(read, fresh)
+        except Unreadable as exc:
+            out.append(exc)
+        else:
+            out.append(read)
+    users = Users(fresh, pseudonymiser)
+    if users.errors:
+        for read_ in out:
+            if isinstance(read_, Read):
+                _carry_error(read_, users)
+    return out, users
+
+
+def _openers(value: bytes) -> int:
+    count: int = kernels.count_openers(np.frombuffer(value, np.uint8))
+    return count
+
+
+def identify(ping: Ping, saas_hostnames: frozenset[str]) -> tuple[ScopeKey, PingKey]:
+    """The scope that a ping counts in, and its name."""
+    host = hostname(ping.hostname)
+    namespace = ping.namespace_id or ""
+    key = PingKey(ping.uuid, host, namespace)
+    if host.lower() not in saas_hostnames:
+        return ScopeKey(SELF_MANAGED, f"{ping.uuid}@{host}"), key
+    return (ScopeKey(GROUP, namespace) if namespace else ScopeKey(GITLAB_COM, "gitlab.com")), key
+
+
+def _read_activity(
+    read: Read, activity: list[msgspec.Raw], known: dict[int, Entry], seen: dict[int, Entry], fresh: list[Entry]
+) -> None:
+    entries, hashes = read.entries, read.hashes
+    for raw in activity:
+        number = digest(raw)
+        hashes.append(number)
+        entry = known.get(number) or seen.get(number)
+        if entry is None:
+            try:
+                one = decode_activity(raw)
+            except msgspec.MsgspecError as exc:
+                raise Unreadable(Reason.INVALID, activity_sentence(exc, len(hashes) - 1)) from None
+            day = one.date.toordinal() - EPOCH_ORDINAL
+            entry = seen[number] = Entry(day, one.stage, one.feature, one.sessions, one.users, len(fresh))
+            fresh.append(entry)
+        entries.append(entry)
+
+
+def _read_sessions(read: Read, fresh: list[Entry]) -> None:
+    """Session-level entries, gathered by day and feature; each entry is one session."""
+    grouped: dict[tuple[int, str, str], list[int | str]] = {}
+    for session in read.ping.sessions or ():
+        day = micros(session.at) // DAY_US
+        grouped.setdefault((day, session.stage, session.feature), []).append(session.user)
+    for (day, stage, feature), users in grouped.items():
+        entry = Entry(day, stage, feature, len(users), users, len(fresh), len(users))
+        fresh.append(entry)
+        read.entries.append(entry)
+
+
+def _carry_error(read: Read, users: Users) -> None:
+    for at, entry in enumerate(read.entries):
+        if not entry.folded and entry.number in users.errors:
+            read.error = activity_sentence(users.errors[entry.number], at, ".users")
+            return

@@ -1,0 +1,91 @@
+"""What goes into a book and what comes out: plain values."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from schemas.dead_letters import Outcome, Reason
+
+DAY_MS = 86_400_000
+DAY_US = 86_400_000_000
+
+
+class Record(Protocol):
+    """A Kafka record, as its consumer hands it over. `timestamp`: milliseconds since 1970, the received time."""
+
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+
+
+class Letter(NamedTuple):
+    """A dead letter: the record as it came and why."""
+
+    record: Record
+    reason: Reason
+    sentence: str
+    attempt: int
+
+
+class PingRow(NamedTuple):
+    """One row of `usage_ping`: times in microseconds since 1970."""
+
+    uuid: str
+    hostname: str
+    namespace_id: str
+    recorded_at: int
+    received_at: int
+    population: str
+    scope_id: str
+    version: str
+    edition: str
+    plan: str
+    registered_users: int | None
+    billable_users: int | None
+    seats: int | None
+    historical_max_users: int | None
+    counters: int
+    failed_counters: int
+    license_subscription_id: str
+    license_sha256: str
+
+
+class PingKey(NamedTuple):
+    """What names a ping beside `recorded_at`."""
+
+    uuid: str
+    hostname: str
+    namespace_id: str
+
+
+class ScopeKey(NamedTuple):
+    """One member of a population."""
+
+    population: str
+    scope_id: str
+
+
+class Change(NamedTuple):
+    """One record for the changelog."""
+
+    key: bytes
+    value: bytes
+
+
+@dataclass
+class Tally:
+    """What became of the messages of a batch: read = the sum of the outcomes."""
+
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    reasons: Counter[Reason] = field(default_factory=Counter)
+    activities: int = 0

@@ -1,0 +1,369 @@
+"""A scope's state as changelog records: a base now and then, what was new in each flush as deltas on top of it.
+
+A value is a header (format, kind, epoch, revision) and a body. The epoch goes up each time a worker takes a partition
+over, the revision with every change of the scope, so of two values of one key the higher (epoch, revision) stands,
+whichever was written last: a worker that was paused and wakes up overwrites nothing. A base is one value, or a head and
+parts of at most 480 kB; parts alternate between two sets of keys, so a crash between parts leaves the old base whole.
+Deltas name the base they stand on; others are left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import zstandard
+from msgspec import Struct
+
+from streams.ledger.kernels import PANE
+from streams.ledger.names import Names
+from streams.ledger.records import Change, PingKey, ScopeKey
+from streams.ledger.scope import Scope
+from streams.ledger.usage import Entries
+
+FORMAT = 1
+HEADER = struct.Struct(">BBIQ")
+VERSION = slice(2, HEADER.size)
+"""Bytes of a value that compare as its version."""
+
+BASE, PART, DELTA, PARTITION = 1, 2, 3, 4
+
+MAX_VALUE = 512 * 1024
+PART_BYTES = 480 * 1024
+MAX_DELTAS = 255
+FEW_DELTAS = 8
+DELTA_SHARE = 16 * 1024
+"""A base bears 8 deltas, a large one another for each 16 kB, and no more bytes of deltas than it has itself: few, because
+recovery costs by the record; not none, because a base repeats what has not changed."""
+
+SMALL_BASE = 8 * 1024
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class StateError(Exception):
+    """State that cannot be read: of a newer program, or with a part missing."""
+
+
+class Version(NamedTuple):
+    """Version of a value and of the rows made from it."""
+
+    epoch: int
+    revision: int
+
+    @property
+    def row(self) -> int:
+        """As one number for ClickHouse: 24 bits of epoch, 40 of revision."""
+        return self.epoch << 40 | self.revision
+
+
+class Base(Struct, array_like=True):
+    """Body of a base."""
+
+    population: str
+    scope_id: str
+    features: list[tuple[str, str]]
+    users: bytes
+    first_pane: int
+    shape: tuple[int, int, int]
+    masks: bytes
+    sessions: list[tuple[int, int, int]]
+    oldest: int
+    newest: int
+    pings: list[tuple[str, str, str, bytes]]
+    recent: list[tuple[str, str, str, int, int, int]]
+    written_to: int
+    dirty_from: int
+
+
+class Head(Struct, array_like=True):
+    """Body of a BASE record: the packed base itself, or how many parts it has and in which set of keys."""
+
+    parts: int
+    parity: int
+    packed: bytes
+
+
+class Delta(Struct, array_like=True):
+    """Body of a delta: what a flush added."""
+
+    base_epoch: int
+    base_revision: int
+    written_to: int
+    dirty_from: int
+    features: list[tuple[str, str]]
+    users: bytes
+    days: bytes
+    columns: bytes
+    lengths: bytes
+    rows: bytes
+    sessions: list[tuple[int, int, int]]
+    pings: list[tuple[str, str, str, int, int, int]]
+
+
+class PartitionState(Struct, array_like=True):
+    """Body of a partition's own record.
+
+    newest_before: (offset, newest timestamp before it) at the ends of the last batches.
+    rolled_to: last day that the as-of clock has written for every scope.
+    """
+
+    newest_before: list[tuple[int, int]]
+    rolled_to: int
+
+
+_base_decoder = msgspec.msgpack.Decoder(Base)
+_head_decoder = msgspec.msgpack.Decoder(Head)
+_delta_decoder = msgspec.msgpack.Decoder(Delta)
+_partition_decoder = msgspec.msgpack.Decoder(PartitionState)
+
+
+def scope_digest(key: ScopeKey) -> bytes:
+    """16 bytes that stand for a scope in keys."""
+    return hashlib.blake2b(f"{key.population}\0{key.scope_id}".encode(), digest_size=16).digest()
+
+
+def head_key(digest: bytes) -> bytes:
+    """Key of a scope's base."""
+    return b"s" + digest + b"b"
+
+
+def partition_key(partition: int) -> bytes:
+    """Key of a partition's own record."""
+    return b"p" + partition.to_bytes(4, "big")
+
+
+def digest_of(key: bytes) -> bytes | None:
+    """The scope that a key belongs to; None for a partition's record."""
+    return key[1:17] if key[:1] == b"s" else None
+
+
+def _delta_key(digest: bytes, slot: int) -> bytes:
+    return b"s" + digest + b"d" + bytes([slot])
+
+
+def _part_key(digest: bytes, parity: int, part: int) -> bytes:
+    return b"s" + digest + b"p" + struct.pack(">BH", parity, part)
+
+
+def version_of(value: bytes) -> Version:
+    """The version in a value's header."""
+    form, _, epoch, revision = HEADER.unpack_from(value)
+    if form > FORMAT:
+        raise StateError(
+            f"the state in the changelog has format {form}, this program reads up to {FORMAT}: run the newer version again"
+        )
+    return Version(epoch, revision)
+
+
+def encode_partition(epoch: int, revision: int, state: PartitionState) -> bytes:
+    """A partition's own record."""
+    return HEADER.pack(FORMAT, PARTITION, epoch, revision) + _encode(state)
+
+
+def decode_partition(value: bytes) -> tuple[Version, PartitionState]:
+    """What `encode_partition` made."""
+    return version_of(value), _partition_decoder.decode(memoryview(value)[HEADER.size :])
+
+
+class Packer:
+    """Makes the changelog records of scopes. Holds compressors, which are costly to make."""
+
+    def __init__(self) -> None:
+        self._pack = zstandard.ZstdCompressor(level=1).compress
+        self._unpack = zstandard.ZstdDecompressor().decompress
+
+    def changes(
+        self,
+        scope: Scope,
+        epoch: int,
+        entries: Entries | None,
+        chosen: npt.NDArray[np.int64],
+        rows: npt.NDArray[np.int32],
+        sessions: list[tuple[int, int, int]],
+    ) -> list[Change]:
+        """Records for what a flush added to a scope; the scope's revision must have been raised for it.
+
+        Args:
+            entries, chosen, rows: the entries in which something was new, by number, and the new rows, joined.
+            sessions: (day, column, number) that were raised.
+        """
+        slots = min(MAX_DELTAS, max(FEW_DELTAS, scope.base_bytes // DELTA_SHARE))
+        if scope.base is not None and scope.base[0] == epoch and len(scope.deltas) < slots:
+            value = self._delta(scope, epoch, entries, chosen, rows, sessions)
+            if len(value) + sum(scope.deltas) <= max(scope.base_bytes, SMALL_BASE) and len(value) <= PART_BYTES:
+                slot = len(scope.deltas)
+                scope.deltas.append(len(value))
+                return [Change(_delta_key(scope.digest, slot), value)]
+        return self._base(scope, epoch)
+
+    def _delta(
+        self,
+        scope: Scope,
+        epoch: int,
+        entries: Entries | None,
+        chosen: npt.NDArray[np.int64],
+        rows: npt.NDArray[np.int32],
+        sessions: list[tuple[int, int, int]],
+    ) -> bytes:
+        assert scope.base is not None
+        ledger = scope.ledger
+        days = columns = lengths = b""
+        if entries is not None and len(chosen):
+            days = entries.days[chosen].astype("<i4").tobytes()
+            columns = entries.columns[chosen].astype("<u2").tobytes()
+            lengths = entries.new_counts[chosen].astype("<u4").tobytes()
+        body = _encode(
+            Delta(
+                *scope.base,
+                scope.written_to,
+                scope.dirty_from,
+                ledger.features[scope.written_features :],
+                ledger.users[scope.written_users : ledger.count].tobytes(),
+                days,
+                columns,
+                lengths,
+                rows.astype(_row_type(ledger.count)).tobytes(),
+                sessions,
+                [(*key, recorded_at, *place) for key, recorded_at, place in scope.pings.recent],
+            )
+        )
+        scope.written_features, scope.written_users = len(ledger.features), ledger.count
+        return HEADER.pack(FORMAT, DELTA, epoch, scope.revision) + body
+
+    def _base(self, scope: Scope, epoch: int) -> list[Change]:
+        ledger = scope.ledger
+        masks = np.ascontiguousarray(ledger.masks[:, : len(ledger.features), : ledger.count])
+        known = np.argwhere(ledger.sessions[:, :, : len(ledger.features)] >= 0).tolist() if ledger.sessions.size else []
+        packed = self._pack(
+            _encode(
+                Base(
+                    *scope.key,
+                    ledger.features,
+                    ledger.users[: ledger.count].tobytes(),
+                    ledger.first_pane,
+                    masks.shape,
+                    masks.tobytes(),
+                    [
+                        ((pane + ledger.first_pane) * PANE + day, column, int(ledger.sessions[pane, day, column]))
+                        for pane, day, column in known
+                    ],
+                    ledger.oldest,
+                    ledger.newest,
+                    [(*key, times) for key, times in scope.pings.items()],
+                    [(*key, recorded_at, *place) for key, recorded_at, place in scope.pings.recent],
+                    scope.written_to,
+                    scope.dirty_from,
+                )
+            )
+        )
+        header = HEADER.pack(FORMAT, BASE, epoch, scope.revision)
+        old_parts, old_parity = scope.parts, scope.parity
+        pieces = [packed[at : at + PART_BYTES] for at in range(0, len(packed), PART_BYTES)] if len(packed) > PART_BYTES else []
+        changes: list[Change] = []
+        if pieces:
+            scope.parity ^= 1
+            part_header = HEADER.pack(FORMAT, PART, epoch, scope.revision)
+            changes += [
+                Change(_part_key(scope.digest, scope.parity, part), part_header + piece) for part, piece in enumerate(pieces)
+            ]
+        head = header + _encode(Head(len(pieces), scope.parity, b"" if pieces else packed))
+        changes.append(Change(head_key(scope.digest), head))
+        changes += [
+            Change(_part_key(scope.digest, old_parity, part), HEADER.pack(FORMAT, PART, epoch, scope.revision))
+            for part in range(old_parts)  # emptied, not deleted: a delete has no version
+        ]
+        scope.parts = len(pieces)
+        scope.base, scope.base_bytes, scope.deltas = (epoch, scope.revision), len(packed), []
+        scope.written_features, scope.written_users = len(ledger.features), ledger.count
+        for change in changes:
+            assert len(change.value) <= MAX_VALUE
+        return changes
+
+    def load(self, digest: bytes, values: dict[bytes, bytes], names: Names) -> Scope:
+        """A scope from its records.
+
+        Raises:
+            StateError: a part or a delta is missing, or a newer program wrote it.
+        """
+        value = values[head_key(digest)]
+        version = version_of(value)
+        head = _head_decoder.decode(memoryview(value)[HEADER.size :])
+        packed = head.packed or b"".join(
+            self._part(values, digest, head.parity, part, version) for part in range(head.parts)
+        )
+        base = _base_decoder.decode(self._unpack(packed))
+        scope = Scope(ScopeKey(base.population, base.scope_id), digest)
+        scope.base, scope.base_bytes, scope.parts, scope.parity = tuple(version), len(packed), head.parts, head.parity
+        self._load_base(scope, base, names)
+        deltas = sorted(
+            (version_of(found), found)
+            for slot in range(MAX_DELTAS)
+            if (found := values.get(_delta_key(digest, slot))) is not None
+        )
+        scope.revision = version.revision
+        for delta_version, found in deltas:
+            delta = _delta_decoder.decode(memoryview(found)[HEADER.size :])
+            if (delta.base_epoch, delta.base_revision) != tuple(version):
+                continue
+            if delta_version != (version.epoch, scope.revision + 1):
+                raise StateError(f"a change of the state is missing in the changelog: revision {scope.revision + 1}")
+            scope.revision = delta_version.revision
+            scope.deltas.append(len(found))
+            self._load_delta(scope, delta, names)
+        scope.written_features, scope.written_users = len(scope.ledger.features), scope.ledger.count
+        return scope
+
+    def _part(self, values: dict[bytes, bytes], digest: bytes, parity: int, part: int, version: Version) -> bytes:
+        value = values.get(_part_key(digest, parity, part))
+        if value is None or version_of(value) != version:
+            raise StateError(f"part {part} of a scope's state is missing in the changelog")
+        return value[HEADER.size :]
+
+    def _load_base(self, scope: Scope, base: Base, names: Names) -> None:
+        ledger = scope.ledger
+        ledger.append_users(np.frombuffer(base.users, "<u8"))
+        for stage, feature in base.features:
+            ledger.column(stage, feature, names)
+        panes, features, users = base.shape
+        if panes:
+            ledger.open_days(base.first_pane * PANE, (base.first_pane + panes) * PANE - 1)
+            ledger.masks[:, :features, :users] = np.frombuffer(base.masks, "<u8").reshape(base.shape)
+        ledger.oldest, ledger.newest = base.oldest, base.newest
+        for day, column, number in base.sessions:
+            ledger.raise_sessions(day, column, number)
+        for *key, times in base.pings:
+            scope.pings.load(PingKey(*key), times)
+        _load_recent(scope, base.recent)
+        scope.written_to, scope.dirty_from = base.written_to, base.dirty_from
+
+    def _load_delta(self, scope: Scope, delta: Delta, names: Names) -> None:
+        ledger = scope.ledger
+        for stage, feature in delta.features:
+            ledger.column(stage, feature, names)
+        ledger.append_users(np.frombuffer(delta.users, "<u8"))
+        ledger.fold_rows(
+            np.frombuffer(delta.days, "<i4").astype(np.int64),
+            np.frombuffer(delta.columns, "<u2").astype(np.int64),
+            np.frombuffer(delta.lengths, "<u4").astype(np.int64),
+            np.frombuffer(delta.rows, _row_type(ledger.count)).astype(np.int32),
+        )
+        for day, column, number in delta.sessions:
+            ledger.raise_sessions(day, column, number)
+        scope.pings.new_flush()
+        _load_recent(scope, delta.pings)
+        scope.written_to, scope.dirty_from = delta.written_to, delta.dirty_from
+
+
+def _load_recent(scope: Scope, recent: Iterable[Any]) -> None:
+    for uuid, hostname, namespace_id, recorded_at, partition, offset in recent:
+        scope.pings.add(PingKey(uuid, hostname, namespace_id), recorded_at, (partition, offset))
+
+
+def _row_type(users: int) -> str:
+    return "<u2" if users <= 0x10000 else "<u4"

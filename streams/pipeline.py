@@ -1,0 +1,377 @@
+"""A ping's way through the worker, from the fetched batch to the acknowledgement.
+
+    gather   events of all partitions, for FLUSH_SECONDS or up to a size
+    fold     each partition's records into its book (pure)
+    letters  dead letters, acknowledged
+    state    what changed, to the table's changelog, acknowledged
+    rows     to ClickHouse, accepted; waits and tries again for as long as it takes
+    ack      each event, once
+
+A crash anywhere repeats the batch. Repeating changes nothing in a ledger and writes the rows again. An unexpected
+exception leaves `run`, and the process ends without an ack.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+from aiokafka.structs import TopicPartition
+
+from sinks.dead_letters import DeadLetter, DeadLetters
+from sinks.prometheus import Metrics
+from streams.changelog import Changelog
+from streams.clock import AsOfClock
+from streams.ledger.book import Book, Folded, Rules, UsageRows
+from streams.ledger.live import LiveFigures
+from streams.ledger.names import Names
+from streams.ledger.pseudonym import Pseudonymiser
+from streams.ledger.records import Change, Record
+from streams.rows import RowSink
+from streams.store import Store
+
+log = structlog.get_logger("pingstream.pipeline")
+
+BATCH_BYTES = 16 * 1024 * 1024
+"""A flush takes this many bytes of messages and no more events after them: what it holds in memory is a few times that."""
+
+BATCH_RECORDS = 8_000
+WAITING_BYTES = 2 * BATCH_BYTES
+"""More than this is not taken from Faust: its queues fill and fetching stops."""
+
+IDLE_SECONDS = 1.0
+ROLL_SCOPES = 2_000
+"""Scopes whose rows are written at once when the as-of clock moves on."""
+
+
+class Source(Protocol):
+    """What the pipeline asks of Kafka and of Faust."""
+
+    @property
+    def generation(self) -> int | None:
+        """Generation of the assignment that is recovered and may be worked on; None while there is none."""
+
+    def assigned(self) -> set[TopicPartition]:
+        """Partitions of the source topic that are ours."""
+
+    def start(self, partition: TopicPartition) -> int:
+        """Offset from which the partition is delivered in this generation."""
+
+    async def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Offsets that must be reached to be called caught up."""
+
+
+@dataclass
+class _Applied:
+    """How far a partition is applied."""
+
+    offset: int
+    received_ms: int
+
+
+class Pipeline:
+    """One topic's way. `offer` takes events from the agent; `run` does the rest."""
+
+    def __init__(
+        self,
+        topic: str,
+        source: Source,
+        store: Callable[[], Store],
+        changelog: Changelog,
+        letters: DeadLetters,
+        rows: RowSink,
+        clock: AsOfClock,
+        pseudonymiser: Pseudonymiser,
+        rules: Rules,
+        metrics: Metrics,
+        flush_seconds: float,
+    ) -> None:
+        self._topic = topic
+        self._source = source
+        self._store = store
+        self._changelog = changelog
+        self._letters = letters
+        self._rows = rows
+        self._clock = clock
+        self._pseudonymiser = pseudonymiser
+        self._rules = rules
+        self._metrics = metrics
+        self._flush_seconds = flush_seconds
+        self._names = Names()
+        self._books: dict[int, Book] = {}
+        self._generation: int | None = None
+        self._waiting: list[Any] = []
+        self._waiting_bytes = 0
+        self._oldest: float | None = None
+        self._arrived = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._stopping = False
+        self.applied: dict[TopicPartition, _Applied] = {}
+        self.ends: dict[TopicPartition, int] = {}
+        self.rolled_to: dict[int, int] = {}
+        self._live = LiveFigures(self._names.is_stage)
+
+    # ---- in ----------------------------------------------------------------------------------------------------------
+
+    async def offer(self, event: Any) -> None:
+        """Takes an event: the records of one fetched batch. Waits while enough is waiting already."""
+        await self._room.wait()
+        self._waiting.append(event)
+        self._waiting_bytes += _size(event)
+        if self._oldest is None:
+            self._oldest = time.monotonic()
+        if self._waiting_bytes >= WAITING_BYTES:
+            self._room.clear()
+        self._arrived.set()
+
+    def wake(self) -> None:
+        """Something changed that is worth a look."""
+        self._arrived.set()
+
+    def stop(self) -> None:
+        """Lets `run` end after the flush it is in."""
+        self._stopping = True
+        self._arrived.set()
+        self._room.set()
+
+    async def run(self) -> None:
+        """Works until it is stopped. Raises what must end the process."""
+        while not self._stopping:
+            await self._gather()
+            if self._source.generation is None:
+                self._drop_waiting()
+                await asyncio.sleep(0.05)
+                continue
+            await self._take_over()
+            events = self._take()
+            if events:
+                await self._flush(events)
+            await self._roll()
+
+    async def _gather(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._arrived.wait(), IDLE_SECONDS)
+        until = time.monotonic() + self._flush_seconds
+        while self._waiting and self._waiting_bytes < BATCH_BYTES and not self._stopping:
+            left = until - time.monotonic()
+            if left <= 0:
+                break
+            self._arrived.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._arrived.wait(), left)
+        self._arrived.clear()
+
+    def _take(self) -> list[Any]:
+        """Events for one flush, of the present generation; others were fetched before a rebalance and come again."""
+        assigned = self._source.assigned()
+        taken: list[Any] = []
+        size = records = 0
+        while self._waiting and size < BATCH_BYTES and records < BATCH_RECORDS:
+            event = self._waiting.pop(0)
+            self._waiting_bytes -= _size(event)
+            message = event.message
+            if message.generation_id == self._generation and message.tp in assigned:
+                taken.append(event)
+                size += _size(event)
+                records += len(message.value)
+        if self._waiting_bytes < WAITING_BYTES:
+            self._room.set()
+        if self._waiting:
+            self._arrived.set()
+        return taken
+
+    def _drop_waiting(self) -> None:
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        self._oldest = None
+        self._room.set()
+
+    # ---- taking over ---------------------------------------------------------------------------------------------------
+
+    async def _take_over(self) -> None:
+        """After a rebalance: books anew from durable state, each with a new epoch that is known before anything else."""
+        generation = self._source.generation
+        if generation == self._generation or generation is None:
+            return
+        store = self._store()
+        partitions = sorted(tp.partition for tp in self._source.assigned())
+        books = {p: Book(p, store.of_partition(p), self._names, self._pseudonymiser, self._rules) for p in partitions}
+        await self._write_state(
+            {p: [*(Change(*item) for item in store.overtaken.pop(p, {}).items()), book.claim()] for p, book in books.items()}
+        )
+        self._books, self._generation = books, generation
+        self.applied = {}
+        self.rolled_to = {p: book.rolled_to for p, book in books.items()}
+        self._live = LiveFigures(self._names.is_stage)
+        log.info("partitions taken over", topic=self._topic, partitions=partitions, generation=generation)
+
+    # ---- the flush -----------------------------------------------------------------------------------------------------
+
+    async def _flush(self, events: list[Any]) -> None:
+        started = time.monotonic()
+        as_of = self._clock.day()
+        records: dict[TopicPartition, list[Record]] = defaultdict(list)
+        for event in events:
+            records[event.message.tp].extend(event.message.value)
+        folded: dict[TopicPartition, Folded] = {}
+        for tp, some in records.items():
+            folded[tp] = self._books[tp.partition].fold(some, as_of)
+            await asyncio.sleep(0)
+        await self._letters.send(_letters(folded))
+        acknowledged = await self._changelog.begin({tp.partition: done.changes for tp, done in folded.items()})
+        usage = UsageRows()
+        for tp, done in folded.items():
+            self._books[tp.partition].rows(done, usage)
+        await acknowledged
+        self._keep({tp.partition: done.changes for tp, done in folded.items()})
+        if not await self._insert(usage, folded):
+            return
+        for event in events:
+            event.ack()
+        self._note(records, folded, as_of, started)
+
+    async def _insert(self, usage: UsageRows, folded: Mapping[TopicPartition, Folded]) -> bool:
+        """Rows to the sink. False when the assignment changed while the sink was away: somebody else repeats the batch."""
+        epochs = {tp.partition: self._books[tp.partition].epoch for tp in folded}
+        pings = [(epochs[tp.partition], ping) for tp, done in folded.items() for ping in done.pings]
+        letters = [
+            (tp.topic, tp.partition, letter.record.offset, letter.reason, letter.sentence, letter.record.timestamp, epochs[tp.partition])
+            for tp, letter in _placed(folded)
+        ]
+        names = self._names.unwritten()
+        if not await self._rows.write(names, usage, pings, letters, self._still_ours):
+            log.warning("the rows of a batch are left to the partitions' next owner", topic=self._topic)
+            return False
+        self._names.written(len(names))
+        return True
+
+    def _still_ours(self) -> bool:
+        return self._source.generation == self._generation
+
+    async def _write_state(self, changes: Mapping[int, list[Change]]) -> None:
+        await (await self._changelog.begin(changes))
+        self._keep(changes)
+
+    def _keep(self, changes: Mapping[int, list[Change]]) -> None:
+        store = self._store()
+        for partition, some in changes.items():
+            for change in some:
+                store.put(partition, change.key, change.value)
+
+    def _note(
+        self, records: Mapping[TopicPartition, list[Record]], folded: Mapping[TopicPartition, Folded], as_of: int, started: float
+    ) -> None:
+        for tp, done in folded.items():
+            last = records[tp][-1]
+            self.applied[tp] = _Applied(last.offset + 1, self._books[tp.partition].newest_timestamp)
+            for outcome, number in done.tally.outcomes.items():
+                self._metrics.events.labels(self._topic, outcome).inc(number)
+            for reason, number in done.tally.reasons.items():
+                self._metrics.dead_letters.labels(self._topic, reason).inc(number)
+            self._metrics.activities.inc(done.tally.activities)
+            if self._books[tp.partition].rolled_to >= as_of:
+                for scope, _, _ in done.touched:
+                    self._live.count(scope, as_of)
+        self._metrics.flush_seconds.observe(time.monotonic() - started)
+        self._oldest = time.monotonic() if self._waiting else None
+
+    # ---- the as-of clock -------------------------------------------------------------------------------------------------
+
+    async def _roll(self) -> None:
+        """Writes the rows that the clock's next day brings, for partitions that have caught up."""
+        as_of = self._clock.day()
+        due = [tp for tp in self._source.assigned() if (b := self._books.get(tp.partition)) and b.needs_roll(as_of)]
+        if not due or self._waiting or not self._still_ours():
+            return
+        self.ends.update(await self._source.ends(due))
+        for tp in due:
+            if self.reached(tp) >= self.ends[tp] and self._still_ours() and not await self._roll_book(tp, as_of):
+                return
+
+    def reached(self, tp: TopicPartition) -> int:
+        """Offset up to which a partition is applied."""
+        applied = self.applied.get(tp)
+        return applied.offset if applied is not None else self._source.start(tp)
+
+    async def _roll_book(self, tp: TopicPartition, as_of: int) -> bool:
+        book = self._books[tp.partition]
+        scopes = list(book.all_scopes())
+        for at in range(0, len(scopes), ROLL_SCOPES):
+            usage = UsageRows()
+            book.roll(scopes[at : at + ROLL_SCOPES], as_of, usage)
+            if usage.scopes:
+                names = self._names.unwritten()
+                if not await self._rows.write(names, usage, [], [], self._still_ours):
+                    return False
+                self._names.written(len(names))
+            await asyncio.sleep(0)
+        await self._write_state({tp.partition: [book.rolled(as_of)]})
+        self.rolled_to[tp.partition] = as_of
+        for scope in self._live.behind(scopes, as_of):
+            self._live.count(scope, as_of)
+        return True
+
+    # ---- what others see -------------------------------------------------------------------------------------------------
+
+    def is_rolled(self, partitions: set[int]) -> bool:
+        """Whether the rows of these partitions are written up to the as-of clock."""
+        return all(self.rolled_to.get(p, -(2**31)) >= self._clock.day() for p in partitions)
+
+    @property
+    def ready(self) -> bool:
+        """State is recovered and the partitions are taken over."""
+        return self._generation is not None and self._generation == self._source.generation
+
+    def lag_seconds(self) -> float:
+        """Age of the received time up to which our partitions are applied."""
+        received = [applied.received_ms for applied in self.applied.values()]
+        return max(0.0, time.time() - min(received) / 1000) if received else 0.0
+
+    def refresh(self) -> None:
+        """Brings the gauges up to date."""
+        metrics = self._metrics
+        metrics.state_scopes.set(sum(book.scopes for book in self._books.values()))
+        metrics.state_bytes.set(self._store().nbytes)
+        metrics.oldest_unflushed.set(time.monotonic() - self._oldest if self._oldest is not None else 0)
+        received = [applied.received_ms for applied in self.applied.values()]
+        if received:
+            metrics.watermark.set(min(received) / 1000)
+        metrics.mau.clear()
+        metrics.smau.clear()
+        metrics.feature_mau.clear()
+        metrics.scopes_by_stages_used.clear()
+        for (population, number), users in self._live.sums.items():
+            stage, feature = self._names.name(number)
+            if not stage:
+                metrics.mau.labels(population, "exact").set(users)
+            elif not feature:
+                metrics.smau.labels(population, "exact", stage).set(users)
+            else:
+                metrics.feature_mau.labels(population, "exact", stage, feature).set(users)
+        for (population, stages), scopes in self._live.by_stages.items():
+            metrics.scopes_by_stages_used.labels(population, str(stages)).set(scopes)
+
+
+def _size(event: Any) -> int:
+    return sum(len(record.value or b"") + 64 for record in event.message.value)
+
+
+def _placed(folded: Mapping[TopicPartition, Folded]) -> list[tuple[TopicPartition, Any]]:
+    return [(tp, letter) for tp, done in folded.items() for letter in done.letters]
+
+
+def _letters(folded: Mapping[TopicPartition, Folded]) -> list[DeadLetter]:
+    return [
+        DeadLetter(
+            tp.topic, tp.partition, letter.record.offset, letter.record.timestamp, letter.record.key, letter.record.value,
+            letter.reason, letter.sentence, letter.attempt,
+        )
+        for tp, letter in _placed(folded)
+    ]  # fmt: skip

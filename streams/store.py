@@ -1,0 +1,73 @@
+"""Faust's in-memory table store, with versions: of two values of one key the newer stands, in whatever order they come.
+
+Registered by entry point under the scheme `pingstream`. It holds what the changelog holds, durable values only: recovered
+ones, and those that the pipeline puts here once they are acknowledged. Books are read from it. Nothing is ever deleted, as
+a delete has no version.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from faust.stores import memory
+from faust.types import EventT
+
+from streams.ledger.state import VERSION
+
+
+class Store(memory.Store):  # type: ignore[misc]
+    """Recovered values by partition."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._partitions: dict[int, dict[bytes, bytes]] = defaultdict(dict)
+        self.overtaken: dict[int, dict[bytes, bytes]] = defaultdict(dict)
+        """Values that an older owner wrote over after its time: to be written again, or compaction would keep the old."""
+
+    def _clear(self) -> None:
+        super()._clear()
+        self._partitions.clear()
+        self.overtaken.clear()
+
+    def apply_changelog_batch(
+        self, batch: Iterable[EventT], to_key: Callable[[Any], Any], to_value: Callable[[Any], Any]
+    ) -> None:
+        """Takes recovered records; one that is older than what is there stays out."""
+        for event in batch:
+            message = event.message
+            key, value, partition = message.key, message.value, message.partition
+            values = self._partitions[partition]
+            known = values.get(key)
+            if value is None:
+                continue
+            if known is not None and value[VERSION] < known[VERSION]:
+                self.overtaken[partition][key] = known
+            else:
+                values[key] = value
+                self.overtaken[partition].pop(key, None)
+
+    def of_partition(self, partition: int) -> dict[bytes, bytes]:
+        """The values of a partition, live: `put` changes them."""
+        return self._partitions[partition]
+
+    def put(self, partition: int, key: bytes, value: bytes) -> None:
+        """Takes a value that the changelog has acknowledged."""
+        self._partitions[partition][key] = value
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all values."""
+        return sum(len(value) for values in self._partitions.values() for value in values.values())
+
+    def forget(self, partition: int) -> None:
+        """Drops what is known of a partition that is another worker's now."""
+        self._partitions.pop(partition, None)
+        self.overtaken.pop(partition, None)
+
+    async def on_recovery_completed(self, active_tps: set[Any], standby_tps: set[Any]) -> None:
+        """Drops partitions that are not ours any more."""
+        mine = {tp.partition for tp in active_tps}
+        for partition in [p for p in self._partitions if p not in mine]:
+            self.forget(partition)

@@ -1,0 +1,200 @@
+"""The consumer behind the transport: where it departs from Faust's, and why.
+
+Each departure names the behaviour of faust-streaming 0.15.3 that it replaces; `tests/streams/test_transport.py` holds the
+tests that show them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Iterable
+from typing import Any
+
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from mode.services import WaitResults
+
+from streams.transport.stepping import first_step
+
+
+class AssignedOnly:
+    """A live view of the active partitions that stays a filter when it is empty.
+
+    aiokafka takes an empty set of partitions as "all", and Faust passes it a set that a pause empties while the call
+    waits: records of paused partitions come back, are dropped, and their position has moved.
+    """
+
+    __slots__ = ("_partitions",)
+
+    def __init__(self, partitions: set[TP]) -> None:
+        self._partitions = partitions
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __contains__(self, partition: object) -> bool:
+        return partition in self._partitions
+
+
+class FilteringThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """The thread that owns aiokafka's consumer."""
+
+    async def _fetch_records(
+        self, consumer: Any, active_partitions: Any, timeout: float | None = None, max_records: int | None = None
+    ) -> Any:
+        if active_partitions is not None:
+            active_partitions = AssignedOnly(active_partitions)
+        return await super()._fetch_records(consumer, active_partitions, timeout=timeout, max_records=max_records)
+
+    async def committed(self, tp: TP) -> int | None:
+        """The group's committed offset of any partition, from the broker."""
+        offset: int | None = await self.call_thread(self._ensure_consumer().committed, tp)
+        return offset
+
+
+class BatchConsumer(driver.Consumer):  # type: ignore[misc]
+    """Delivers every record of a source partition once, in order, a batch at a time."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._held_back: set[TP] = set()
+        self._next: dict[TP, int] = {}
+        """Offset to deliver next, of each source partition of this generation; set by `perform_seek` alone."""
+        self._starts: dict[TP, int] = {}
+        self._next_generation: int | None = None
+        self._sought: tuple[TP, int] | None = None
+        self.holes = 0
+        """Holes in what was fetched that were closed by seeking back."""
+        super().__init__(*args, **kwargs)
+
+    def _new_consumer_thread(self) -> FilteringThread:
+        return FilteringThread(self, loop=self.loop, beacon=self.beacon)
+
+    # ---- source partitions are resumed after the seek, not before ----------------------------------------------------
+
+    def resume_partitions(self, tps: Iterable[TP]) -> None:
+        """Resumes changelogs at once and sources with the flow: Faust resumes sources before it seeks and before it clears
+        the agents' queues, so what was fetched from the old position is lost."""
+        wanted = set(tps)
+        self._held_back = {tp for tp in wanted if not self._is_changelog_tp(tp)}
+        super().resume_partitions(wanted - self._held_back)
+
+    def resume_flow(self) -> None:
+        """Called by recovery once the seek is done and the queues are clear."""
+        held, self._held_back = self._held_back, set()
+        if held:
+            super().resume_partitions(held)
+        super().resume_flow()
+
+    async def perform_seek(self) -> None:
+        """Seeks to the committed offsets, and to the beginning where nothing is committed: aiokafka seeks nowhere for 0 or
+        none, and stays where an earlier fetch has taken it."""
+        generation = self.app.consumer_generation_id
+        self._next = {}
+        await super().perform_seek()
+        positions: dict[TP, int] = {}
+        for tp in self.assignment():
+            if not self._is_changelog_tp(tp):
+                offset = self._committed_offset[tp]
+                if not offset:
+                    offset = (await self.earliest_offsets(tp))[tp]
+                    await self._thread.seek_wait({tp: offset})
+                positions[tp] = offset
+        self._starts = dict(positions)
+        self._next, self._next_generation = positions, generation
+
+    def start_of(self, tp: TP) -> int | None:
+        """Offset from which a source partition is delivered in this generation, None before the seek."""
+        return self._starts.get(tp) if self._next_generation == self.app.consumer_generation_id else None
+
+    async def committed(self, tp: TP) -> int | None:
+        """The group's committed offset, None where there is none."""
+        return await self._thread.committed(tp)
+
+    # ---- one event a batch, without holes -----------------------------------------------------------------------------
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
+        """Yields changelog records one by one and source records by the batch."""
+        records, active = await self._wait_next_records(timeout)
+        if records is None or self.should_stop:
+            return
+        if not self.flow_active:
+            try:
+                await self.perform_seek()
+            except Exception as exc:
+                self.log.warning("could not seek while the flow is stopped: %r", exc)
+            return
+        generation = self.app.consumer_generation_id
+        for tp, batch in records.items():
+            if not self.flow_active or self.app.consumer_generation_id != generation:
+                return
+            if not batch or not (active is None or tp in active or tp in self._buffered_partitions):
+                continue  # of a paused partition: a source's position is put right below, as a hole
+            self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
+            if self._is_changelog_tp(tp):
+                for record in batch:
+                    if not self.flow_active or self.app.consumer_generation_id != generation:
+                        return
+                    yield tp, self._to_message(tp, record)
+            elif contiguous := await self._contiguous(tp, batch, generation):
+                message = self._to_message(tp, contiguous[-1])
+                message.key, message.value = None, contiguous
+                self._next[tp] = contiguous[-1].offset + 1
+                self._read_offset[tp] = contiguous[-1].offset  # or Faust drops the event or sees a gap before it
+                yield tp, message
+
+    async def _contiguous(self, tp: TP, batch: list[Any], generation: int) -> list[Any]:
+        """The part of a fetched batch that follows what was delivered; nothing while a hole is being closed."""
+        wanted = self._next.get(tp) if self._next_generation == generation else None
+        if wanted is None:
+            return []
+        if batch[0].offset > wanted and not await self._is_real_hole(tp, wanted, batch[0].offset):
+            return []
+        return batch if batch[0].offset >= wanted else [record for record in batch if record.offset >= wanted]
+
+    async def _is_real_hole(self, tp: TP, wanted: int, got: int) -> bool:
+        """Seeks back once. If the broker then begins at `got` again, the records between are gone from the log (retention,
+        compaction, transaction markers): loud, and accepted."""
+        if self._sought == (tp, wanted):
+            self.log.error("%s: offsets %d to %d are not in the log any more; going on behind them", tp, wanted, got - 1)
+            return True
+        self._sought = (tp, wanted)
+        self.holes += 1
+        self.log.warning("%s: fetched %d instead of %d, seeking back", tp, got, wanted)
+        try:
+            await self._thread.seek_wait({tp: wanted})
+        except Exception as exc:
+            self.log.warning("could not seek %s back to %d: %r", tp, wanted, exc)
+            self._sought = None
+        return False
+
+    # ---- commits follow acks exactly -----------------------------------------------------------------------------------
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """A gap never counts as processed; Faust marks offsets that it never saw as acknowledged."""
+
+    def _new_offset(self, tp: TP) -> int | None:
+        """The last acknowledged offset + 1: agents acknowledge a partition's batches in order. Faust's own rule skips the
+        head of a group without commits and is stopped by duplicates."""
+        acked = self._acked[tp]
+        if not acked:
+            return None
+        newest: int = max(acked)
+        acked.clear()
+        self._acked_index[tp].clear()
+        return newest + 1
+
+    # ---- no four tasks for each message ---------------------------------------------------------------------------------
+
+    async def wait_first(self, *coros: Any, timeout: float | None = None) -> WaitResults:
+        """Delivers a message by a plain call when that does not block: Faust makes four tasks of it."""
+        if len(coros) == 2 and timeout is None and hasattr(coros[0], "send"):
+            callback, suspended = coros
+            done, rest = first_step(callback)
+            if done:
+                suspended.close()
+                return WaitResults([callback], [rest], False)
+            return await super().wait_first(_awaited(rest), suspended)
+        return await super().wait_first(*coros, timeout=timeout)
+
+
+async def _awaited(rest: Awaitable[Any]) -> Any:
+    return await rest

@@ -1,0 +1,68 @@
+"""The worker's web end: `/metrics` for Prometheus, `/healthz` (the process works) and `/readyz` (it processes pings)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aiohttp import web
+
+from sinks.prometheus import Metrics
+
+
+class Web:
+    """Serves until it is stopped.
+
+    Args:
+        not_ready: gives the reason why the worker is not ready, None when it is.
+        refresh: brings gauges up to date before they are read.
+    """
+
+    def __init__(self, metrics: Metrics, not_ready: Callable[[], str | None], refresh: Callable[[], None]) -> None:
+        self._metrics = metrics
+        self._not_ready = not_ready
+        self._refresh = refresh
+        app = web.Application()
+        app.router.add_get("/metrics", self._page)
+        app.router.add_get("/healthz", self._health)
+        app.router.add_get("/readyz", self._ready)
+        self._runner = web.AppRunner(app, access_log=None)
+        self.address = ""
+
+    async def start(self, host: str, port: int, *, or_any: bool) -> None:
+        """Listens.
+
+        Args:
+            or_any: take a free port when `port` is taken.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, host, port)
+        try:
+            await site.start()
+        except OSError:
+            if not or_any:
+                raise
+            await site.stop()
+            site = web.TCPSite(self._runner, host, 0)
+            await site.start()
+        found = self._runner.addresses[0]
+        shown = f"[{found[0]}]" if ":" in found[0] else found[0]
+        self.address = f"http://{shown}:{found[1]}"
+
+    async def stop(self) -> None:
+        """Stops listening."""
+        await self._runner.cleanup()
+
+    async def _page(self, _: web.Request) -> web.Response:
+        self._refresh()
+        body, content_type = self._metrics.text()
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    async def _health(self, _: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _ready(self, _: web.Request) -> web.Response:
+        reason = self._not_ready()
+        return web.Response(text="ready\n") if reason is None else web.Response(text=f"{reason}\n", status=503)

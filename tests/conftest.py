@@ -1,0 +1,21 @@
+"""What many tests share."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.kafka.broker import LocalBroker
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[LocalBroker]:
+    """A real Kafka for the whole run, shared: take topic and group names of your own, and never stop it.
+
+    Its data goes at the end (pytest's own folders are kept for three runs).
+    """
+    with tempfile.TemporaryDirectory(prefix="pingstream-kafka-") as folder, LocalBroker(Path(folder), port=0) as node:
+        yield node

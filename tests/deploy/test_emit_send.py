@@ -1,0 +1,429 @@
+"""`pingstream emit` and `pingstream send` against a broker of their own: what arrives is what was meant, byte for byte."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from pydantic import SecretStr
+
+from deploy.cli.errors import Failure
+from deploy.fleet import Fleet, FleetSpec
+from deploy.kafka.broker import LocalBroker
+from deploy.message import Message
+from deploy.payloads import NotJson, payloads, to_message
+from deploy.producing import produce
+from schemas.settings import Settings
+from sinks.kafka_client import BrokerRefused, BrokerUnavailable, wait_for_broker
+from sinks.topics import TopicError, TopicSpec, dead_letter_topic, ensure_topics
+
+LAST_DAY = dt.date(2026, 11, 20)
+NOW_MS = 1_790_000_000_000
+EXAMPLE = Path(__file__).parents[3] / "shared" / "data" / "service-ping-example.json"
+
+
+@pytest.fixture(scope="module")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
+    """A broker of this module's own: it is read from end to end, and stopped once."""
+    with LocalBroker(tmp_path_factory.mktemp("kafka"), port=0, heap_mb=256) as node:
+        yield node
+
+
+@pytest.fixture
+def settings(kafka: LocalBroker, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    for name in [name for name in os.environ if name.startswith("PINGSTREAM_")]:
+        monkeypatch.delenv(name)
+    return Settings(kafka=kafka.bootstrap)
+
+
+def run(*arguments: str, kafka: str = "127.0.0.1:1", stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PINGSTREAM_")}
+    return subprocess.run(
+        [sys.executable, "-m", "deploy.cli.main", *arguments],
+        env={**environment, "PINGSTREAM_KAFKA": kafka},
+        input=stdin,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+
+async def ends(settings: Settings, topic: str) -> dict[TopicPartition, int]:
+    """The offsets at which the next records of a topic will stand."""
+    partitions = await ensure_topics(settings)
+    async with AIOKafkaConsumer(bootstrap_servers=settings.kafka) as consumer:
+        result = await consumer.end_offsets([TopicPartition(topic, p) for p in range(partitions[topic])])
+    return dict(result)
+
+
+async def read(settings: Settings, begin: dict[TopicPartition, int]) -> list[ConsumerRecord[Any, Any]]:
+    """All records from `begin` on, partition by partition."""
+    found = []
+    async with AIOKafkaConsumer(bootstrap_servers=settings.kafka, enable_auto_commit=False) as consumer:
+        for partition, offset in begin.items():
+            consumer.assign([partition])
+            end = (await consumer.end_offsets([partition]))[partition]
+            consumer.seek(partition, offset)
+            while offset < end:
+                record = await asyncio.wait_for(consumer.getone(), 20)
+                found.append(record)
+                offset = record.offset + 1
+    return found
+
+
+# --- topics -----------------------------------------------------------------------------------------------------------
+
+
+async def test_topics_are_made_as_the_contract_says_by_whoever_comes_first(settings: Settings) -> None:
+    # The first test of this module: the broker is still empty.
+    settings = settings.model_copy(update={"partitions": 3, "retention": -1, "max_message_bytes": 2_000_000})
+    extra = TopicSpec("internal", partitions=2, config={"cleanup.policy": "compact"})
+
+    results = await asyncio.gather(*(ensure_topics(settings, [extra]) for _ in range(4)))
+
+    sources = ("usage-pings", "billing-events")
+    names = [name for source in sources for name in (source, dead_letter_topic(source))]
+    assert results == [{**dict.fromkeys(names, 3), "internal": 2}] * 4
+    other = settings.model_copy(update={"partitions": 7})
+    assert (await ensure_topics(other))["usage-pings"] == 3, "what exists is left as it is"
+
+    for name in [*names, "internal"]:
+        config = await config_of(settings, name)
+        assert config["retention.ms"] == "-1"
+        assert config["max.message.bytes"] == "2000000"
+        assert config["message.timestamp.after.max.ms"] == str(2 * 86_400_000)
+        assert int(config["message.timestamp.before.max.ms"]) == 2**63 - 1
+        assert config["cleanup.policy"] == ("compact" if name == "internal" else "delete")
+
+
+async def config_of(settings: Settings, topic: str) -> dict[str, str]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
+    await admin.start()
+    try:
+        (response,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+    finally:
+        await admin.close()
+    return {entry[0]: entry[1] for entry in response.resources[0][4]}
+
+
+async def test_partition_counts_that_must_agree_and_do_not(settings: Settings) -> None:
+    extra = [TopicSpec("five", partitions=5), TopicSpec("six", partitions=6), TopicSpec("five-more", partitions=5)]
+    counts = await ensure_topics(settings, extra, same_partitions=("five", "five-more"))
+    assert counts["five"] == 5
+    with pytest.raises(TopicError, match="five has 5, six has 6"):
+        await ensure_topics(settings, extra, same_partitions=("five", "six"))
+
+
+async def test_more_replicas_than_brokers(settings: Settings) -> None:
+    with pytest.raises(TopicError, match="PINGSTREAM_REPLICATION"):
+        await ensure_topics(settings.model_copy(update={"replication": 2}), [TopicSpec("too-many-replicas")])
+
+
+# --- waiting ----------------------------------------------------------------------------------------------------------
+
+
+async def test_no_broker_is_said_once_and_given_up_in_time(settings: Settings) -> None:
+    said: list[str] = []
+    begun = time.monotonic()
+    with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1 .*pingstream broker.*PINGSTREAM_KAFKA"):
+        await wait_for_broker(settings.model_copy(update={"kafka": "127.0.0.1:1"}), patience=1, say=said.append)
+    assert 1 <= time.monotonic() - begun < 10
+    assert len(said) == 1
+
+
+async def test_a_broker_that_refuses_is_not_waited_for(settings: Settings) -> None:
+    said: list[str] = []
+    changes = {
+        "kafka_security_protocol": "SASL_PLAINTEXT",
+        "kafka_security_username": "somebody",
+        "kafka_security_password": SecretStr("geheimnis"),
+    }
+    with pytest.raises(BrokerRefused, match="PINGSTREAM_KAFKA_SECURITY") as refused:
+        await wait_for_broker(settings.model_copy(update=changes), patience=30, say=said.append)
+    assert said == []
+    assert "geheimnis" not in str(refused.value)
+
+
+async def test_a_broker_that_comes_late_gets_its_messages(kafka: LocalBroker, settings: Settings) -> None:
+    begin = await ends(settings, "usage-pings")
+    kafka.kill()
+    said: list[str] = []
+    starter = threading.Timer(1.0, kafka.start)
+    starter.start()
+    try:
+        totals = await produce(settings, [Message("usage-pings", b"k", b"late broker", NOW_MS)], say=said.append)
+    finally:
+        starter.join()
+    assert totals == {"usage-pings": 1}
+    assert len(said) == 1
+    assert [record.value for record in await read(settings, begin)] == [b"late broker"]
+
+
+# --- emit -------------------------------------------------------------------------------------------------------------
+
+SMALL = {"seed": 5, "installations": 8, "groups": 1, "users": 5, "days": 12}
+SHARES = {"duplicates": 0.2, "reordered": 0.3, "late": 0.1, "future": 0.1, "broken": 0.3, "wrong_keys": 0.3}
+
+
+def flags(**options: object) -> list[str]:
+    return [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+
+
+async def test_emit_sends_the_fleet_as_it_is(settings: Settings) -> None:
+    begin = await ends(settings, "usage-pings")
+    done = run("emit", *flags(**SMALL, **SHARES, last_day=LAST_DAY), kafka=settings.kafka)
+    assert (done.returncode, done.stdout) == (0, b""), done.stderr
+
+    fleet = list(Fleet(FleetSpec(last_day=LAST_DAY, **SMALL, **SHARES)).messages())  # type: ignore[arg-type]
+    records = await read(settings, begin)
+    assert Counter((r.key, r.value, r.timestamp) for r in records) == Counter(
+        (m.key, m.value, m.timestamp_ms) for m in fleet
+    )
+    for key in {m.key for m in fleet if m.key is not None}:
+        assert [r.value for r in records if r.key == key] == [m.value for m in fleet if m.key == key], "in their order"
+        assert len({r.partition for r in records if r.key == key}) == 1
+    assert len({r.partition for r in records if r.key is None}) > 1
+    assert f"sent {len(fleet):,} messages to usage-pings".encode() in done.stderr
+
+
+async def test_emit_received_now(settings: Settings) -> None:
+    begin = await ends(settings, "usage-pings")
+    before = time.time_ns() // 1_000_000
+    done = run("emit", *flags(installations=1, days=2, users=3, received="now", rate=50), kafka=settings.kafka)
+    assert done.returncode == 0, done.stderr
+    assert all(before <= record.timestamp <= time.time_ns() // 1_000_000 for record in await read(settings, begin))
+
+
+async def test_a_rate_is_kept(settings: Settings) -> None:
+    begun = time.monotonic()
+    done: list[int] = []
+    await produce(settings, [Message("usage-pings", b"k", b"{}", NOW_MS)] * 60, rate=50, sent=done.append)
+    assert 1.1 < time.monotonic() - begun < 5
+    assert sum(done) == 60
+
+
+def test_emit_writes_a_file_without_a_broker(tmp_path: Path) -> None:
+    out = tmp_path / "pings.jsonl"
+    shares = {**SHARES, "broken": 1}
+    done = run("emit", *flags(**SMALL, **shares, last_day=LAST_DAY, out=out))
+    assert (done.returncode, done.stdout) == (0, b"")
+    lines = out.read_bytes().split(b"\n")[:-1]
+    fleet = [m.value for m in Fleet(FleetSpec(last_day=LAST_DAY, **SMALL, **shares)).messages()]  # type: ignore[arg-type]
+    left_out = [value for value in fleet if value not in set(lines)]
+    assert lines == [value for value in fleet if value not in left_out]
+    assert 0 < len(left_out) < len(fleet) / 2
+    assert all(not is_json(value) for value in left_out)
+    assert f"{len(left_out)} broken ones".encode() in done.stderr
+
+    to_stdout = run("emit", *flags(**SMALL, **shares, last_day=LAST_DAY, out="-"))
+    assert to_stdout.stdout == out.read_bytes()
+
+
+def is_json(value: bytes) -> bool:
+    try:
+        json.loads(value)
+    except ValueError:
+        return False
+    return b"NaN" not in value and b"Infinity" not in value
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--broken", "1.5"], ["--users", "0"], ["--last-day", "yesterday"], ["--days", "1000000"]]
+)
+def test_wrong_use_of_emit(wrong: list[str]) -> None:
+    done = run("emit", *wrong)
+    assert done.returncode == 2
+    assert b"Traceback" not in done.stderr
+
+
+# --- send -------------------------------------------------------------------------------------------------------------
+
+PING = b'{"uuid": "u-1", "hostname": "h", "recorded_at": "2026-03-01T12:00:00.250+01:00", "x": 1.50}'
+GROUP = b'{"uuid":"com","hostname":"gitlab.com","namespace_id":"9970","recorded_at":"2026-03-01T12:00:00Z"}'
+EVENT = b'{"event_id":"e","type":"trial_started","account_id":"A-1","occurred_at":"2020-01-01T00:00:00Z"}'
+MARCH_MS = int(dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC).timestamp() * 1000)
+
+
+async def test_send_sends_what_files_hold_byte_for_byte(settings: Settings, tmp_path: Path) -> None:
+    begin = {**await ends(settings, "usage-pings"), **await ends(settings, "billing-events")}
+    pretty = json.dumps(json.loads(GROUP), indent=4).encode()
+    (tmp_path / "one.json").write_bytes(b"\n " + pretty + b"\n\n")
+    (tmp_path / "lines.jsonl").write_bytes(PING + b"\r\n\n" + EVENT + b'\n"no object"\n')
+    (tmp_path / "list.json").write_bytes(b"[ " + PING + b" ,\n" + EVENT + b"]\n")
+    files = [str(tmp_path / name) for name in ("one.json", "lines.jsonl", "list.json")]
+
+    done = run("send", *files, "-", kafka=settings.kafka, stdin=PING)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode().splitlines() == [
+        f"{files[0]}: 1 sent to usage-pings",
+        f"{files[1]}: 2 sent to usage-pings, 1 sent to billing-events",
+        f"{files[2]}: 1 sent to usage-pings, 1 sent to billing-events",
+        "<stdin>: 1 sent to usage-pings",
+    ]
+    records = await read(settings, begin)
+    found = Counter((r.topic, r.key, r.value) for r in records)
+    assert found == {
+        ("usage-pings", b"com:9970", pretty): 1,
+        ("usage-pings", b"u-1", PING): 3,
+        ("usage-pings", None, b'"no object"'): 1,
+        ("billing-events", b"A-1", EVENT): 2,
+    }
+    stamps = {r.value: r.timestamp for r in records}
+    assert stamps[pretty] == MARCH_MS
+    assert stamps[PING] == MARCH_MS - 3_600_000 + 250
+    assert stamps[EVENT] == 1_577_836_800_000
+
+
+async def test_send_nothing_when_one_file_cannot_be_json(settings: Settings, tmp_path: Path) -> None:
+    begin = await ends(settings, "usage-pings")
+    (tmp_path / "good.json").write_bytes(PING)
+    (tmp_path / "bad.jsonl").write_bytes(PING + b"\n" + PING[:-1] + b"\n")
+    (tmp_path / "empty.json").write_bytes(b"\n")
+    done = run(
+        "send", *(str(tmp_path / name) for name in ("good.json", "bad.jsonl", "empty.json")), kafka=settings.kafka
+    )
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"bad.jsonl: line 2 is not JSON" in done.stderr
+    assert b"empty.json: there is nothing in it" in done.stderr
+    assert await read(settings, begin) == []
+
+
+async def test_send_now_to_a_topic_that_is_named(settings: Settings, tmp_path: Path) -> None:
+    begin = await ends(settings, "billing-events")
+    (tmp_path / "ping.json").write_bytes(PING)
+    before = time.time_ns() // 1_000_000
+    arguments = ["--topic", "billing-events", "--received", "now", str(tmp_path / "ping.json")]
+    assert run("send", *arguments, kafka=settings.kafka).returncode == 0
+    (record,) = await read(settings, begin)
+    assert (record.key, record.value) == (None, PING)
+    assert before <= record.timestamp <= before + 60_000
+
+
+async def test_a_document_that_no_topic_takes_is_refused_by_its_place(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "large.jsonl").write_bytes(PING + b'\n{"x":"' + b"x" * 2000 + b'"}\n')
+    done = run("send", "--max-message-bytes", "1024", str(tmp_path / "large.jsonl"), kafka=settings.kafka)
+    assert done.returncode == 1
+    assert b"document 2 has 2,008 bytes" in done.stderr
+    assert b"PINGSTREAM_MAX_MESSAGE_BYTES" in done.stderr
+
+
+@pytest.mark.skipif(not EXAMPLE.is_file(), reason="the shared data files are not beside the checkout")
+async def test_gitlabs_own_example_is_sent_as_it_is(settings: Settings) -> None:
+    begin = await ends(settings, "usage-pings")
+    assert run("send", str(EXAMPLE), kafka=settings.kafka).returncode == 0
+    (record,) = await read(settings, begin)
+    assert record.value == EXAMPLE.read_bytes().strip()
+    assert record.key == b"0000000-0000-0000-0000-000000000000"
+    assert dt.datetime.fromtimestamp(record.timestamp / 1000, dt.UTC).isoformat() == "2020-04-17T07:43:54.162000+00:00"
+
+
+async def test_a_message_too_large_for_the_client_is_a_sentence(settings: Settings) -> None:
+    with pytest.raises(Failure, match="larger than the maximum"):
+        await produce(
+            settings.model_copy(update={"max_message_bytes": 2000}), [Message("usage-pings", None, b"x" * 9000, NOW_MS)]
+        )
+
+
+@pytest.mark.parametrize(
+    ("data", "raw"),
+    [
+        (b"\xef\xbb\xbf" + PING, [PING]),
+        (b'{"a":"\xe2\x80\xa8"}\n{"b":1}', [b'{"a":"\xe2\x80\xa8"}', b'{"b":1}']),
+        (b'{"a":"\\ud800","n":' + b"9" * 5000 + b"}", [b'{"a":"\\ud800","n":' + b"9" * 5000 + b"}"]),
+        (b'[\n[1, [2]],{"a" : 1}\n, null]', [b"[1, [2]]", b'{"a" : 1}', b"null"]),
+        (b"[]", []),
+        (b"[1]\n[2]", [b"[1]", b"[2]"]),
+        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, [b'{"a":' * 100_000 + b"1" + b"}" * 100_000]),
+        (b"{}\n" + b"[" * 100_000 + b"]" * 100_000, [b"{}", b"[" * 100_000 + b"]" * 100_000]),
+    ],
+    ids=[
+        "byte order mark",
+        "line separator",
+        "odd strings and numbers",
+        "list",
+        "empty list",
+        "lists in lines",
+        "deep",
+        "deep line",
+    ],
+)
+def test_documents_keep_their_bytes(data: bytes, raw: list[bytes]) -> None:
+    assert [payload.raw for payload in payloads(data)] == raw
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (b"", "nothing in it"),
+        (b'{\n  "a": 1,\n  "b"\n}\n', "line 4 is not JSON"),
+        (b'{"a":1}\n{"a":\n', "line 2 is not JSON"),
+        (b'{"a":1\n', "line 1 is not JSON"),
+        (b'{"a":1}\n\n{"a":NaN}\n', "line 3 is not JSON: NaN"),
+        (b'{\n"NaN": "NaN",\n"b": -Infinity}', "line 3 is not JSON: -Infinity"),
+        (b'{"a":1}\n{"a":"\xff"}\n', "line 2 is not UTF-8"),
+        (b'{"a":"tab\t"}', "line 1 is not JSON"),
+        (b"uuid,recorded_at\n", "line 1 is not JSON"),
+    ],
+)
+def test_what_cannot_be_json_is_refused_by_its_line(data: bytes, complaint: str) -> None:
+    with pytest.raises(NotJson, match=complaint):
+        payloads(data)
+
+
+@pytest.mark.parametrize(
+    ("document", "topic", "key"),
+    [
+        ({"uuid": "u"}, "usage-pings", b"u"),
+        ({"uuid": "u", "namespace_id": "7"}, "usage-pings", b"u:7"),
+        ({"uuid": "u", "namespace_id": 7}, "usage-pings", b"u"),
+        ({"uuid": "u", "namespace_id": None}, "usage-pings", b"u"),
+        ({"uuid": 17}, "usage-pings", None),
+        ({"uuid": "\ud800"}, "usage-pings", None),
+        ({"type": "x"}, "usage-pings", None),
+        ({"event_id": "e"}, "billing-events", None),
+        ({"type": "x", "account_id": "a"}, "billing-events", b"a"),
+        ({"event_id": "e", "account_id": "é"}, "billing-events", "é".encode()),
+        ([], "usage-pings", None),
+    ],
+)
+def test_topic_and_key_follow_from_the_content(document: object, topic: str, key: bytes | None) -> None:
+    (payload,) = payloads(json.dumps([document]).encode())
+    message = to_message(payload, NOW_MS)
+    assert (message.topic, message.key, message.timestamp_ms) == (topic, key, NOW_MS)
+
+
+@pytest.mark.parametrize(
+    ("recorded_at", "timestamp_ms"),
+    [
+        ("2026-03-01T12:00:00Z", MARCH_MS),
+        ("2026-03-01t12:00:00.0019999z", MARCH_MS + 1),
+        ("2026-03-01 12:00:00+00:00", MARCH_MS),
+        ("1970-01-01T00:00:00Z", 0),
+        ("1969-12-31T23:59:59Z", NOW_MS),
+        ("2026-03-01T12:00:00", NOW_MS),
+        ("2026-09-22T14:13:21Z", NOW_MS),
+        ("2026-09-22T14:13:20Z", NOW_MS + 86_400_000),
+        ("yesterday", NOW_MS),
+        (None, NOW_MS),
+        (17, NOW_MS),
+    ],
+)
+def test_the_timestamp_is_recorded_at_unless_no_topic_would_take_it(recorded_at: object, timestamp_ms: int) -> None:
+    (payload,) = payloads(json.dumps({"uuid": "u", "recorded_at": recorded_at}).encode())
+    assert to_message(payload, NOW_MS).timestamp_ms == timestamp_ms
+    assert to_message(payload, NOW_MS, received_now=True).timestamp_ms == NOW_MS

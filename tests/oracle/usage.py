@@ -1,0 +1,636 @@
+"""What the contract says comes out of a list of records, computed slowly and obviously.
+
+No part of the product is imported here, and nothing is clever: JSON is parsed by the standard library, users are
+kept in sets, and a 28-day figure is the size of a union of 28 sets. A test feeds the same records to the product and
+compares table by table.
+
+Where the contract leaves room, this is how it is read:
+
+Reading a message
+  * A value larger than `max_message_bytes` is `too_large`, whatever is in it. Then the brackets outside of strings are
+    counted: more than `max_depth` open at once (the outermost object is the first) is `too_deep`, even if the text
+    turns out to be no JSON. Then come UTF-8 and JSON: an empty or absent value, a byte order mark, `NaN` and
+    `Infinity` are `not_json`. Of a name that stands twice in an object the last one counts.
+  * Valid JSON that is no object is `invalid`.
+  * `uuid`: a string of 1 to 64 characters. `hostname`: '' when absent, null or not a string; more than 255 characters
+    are `invalid`. `namespace_id`: '' when absent or null, else a string of 1 to 64 characters; so is `namespace_plan`.
+  * Characters are code points. A lone surrogate makes the ping `invalid` in any string that is read, GitLab's own
+    fields too; in a string that nobody reads it does no harm.
+  * Moments are RFC 3339 with an offset; `T` may be small or a space, `Z` may be small, digits behind the microsecond
+    are cut off, second 60 is refused. The UTC year is 1970 to 9999. A `date` is `YYYY-MM-DD` of a day that exists;
+    one before 1970 is merely late.
+  * `activity` and `sessions`: absent, null or a list of objects. An activity needs `date`, `stage`, `feature` and
+    `users` (a list, which may be empty); its `sessions` is absent, null (both unknown) or an integer of 0 to
+    2**63 - 1. A session needs `user`, `at`, `stage` and `feature`. Unknown names in an entry are ignored.
+  * A user is an integer of 0 to 2**64 - 1 written as an integer (`1.0` and `1e3` are none, `true` is none) or a
+    string of 1 to 128 characters; 17 and "17" are two users.
+  * `users_by`: absent, null or an object; its `persona` and `acquisition_channel` are absent, null or objects of
+    integers of 0 to 2**63 - 1 under names of 1 to 256 characters. Other dimensions are ignored.
+
+Judging a message, in this order
+  1. identity (`uuid`, `hostname`, `namespace_id`, the instant of `recorded_at`); unreadable is `invalid`, known is a
+     `duplicate`. Only applied pings are remembered, and for ever: the oracle is for histories under 400 days.
+  2. the rest of what is read; wrong is `invalid`
+  3. `recorded_at` on a UTC day after the day that follows the received one: `future`
+  4. record timestamp more than 36 days (to the millisecond) behind the newest one before it in its partition,
+     whatever became of that one: `late`
+  5. entries whose day is more than 36 days before the received day (late) or more than one after (future) are taken
+     out; the ping is applied, even if nothing is left, and has one letter: `future` if any entry is, else `late`.
+
+Figures
+  * Host names are compared as they are written. A `namespace_id` on another host than GitLab.com is part of the
+    identity and of nothing else.
+  * `usage_kpi` has a row of a day for a figure when its mau is above 0 on that day or was on the day before, up to
+    `as_of`. `sessions` stand in rows that exist, and are NULL when no ping told any for that day.
+  * Sessions of a day and feature in a ping: session entries plus the given numbers, of all its entries for them. A
+    stage's and the total are the sums of the features whose number is known. For `gitlab_com` a feature's is the sum
+    over its groups; pings without a namespace count as one more group.
+  * Ratios over 0 are NULL. The factors have a row wherever the mau (smau) has.
+  * `usage_ping` and `kpi_usage_pings` hold every applied ping, also one recorded after `as_of`.
+  * A text of `usage_ping` is '' when it is absent or no string. Numeric leaves are counted in objects and lists under
+    `counts`; a `counts` that is itself a number has none. `license_sha256` falls back on `license_md5`, each when it is a non-empty string.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+Row = dict[str, Any]
+User = int | str
+
+DAY = dt.timedelta(days=1)
+LATE_DAYS = 36
+WINDOW_DAYS = 28
+WEEK_DAYS = 7
+
+TEXTS = (
+    "version",
+    "edition",
+    "installation_type",
+    "license_plan",
+    "license_starts_at",
+    "license_expires_at",
+    "license_subscription_id",
+    "license_sha256",
+    "license_md5",
+)
+PLAN_OF_EDITION = {"EES": "starter", "EEP": "premium", "EEU": "ultimate"}
+
+
+MOMENT = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):(\d\d))", re.ASCII)
+SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One Kafka record as it stands in its topic. `timestamp_ms` is Unix time in milliseconds."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The settings that figures depend on. `populations` are those whose exact figures are computed."""
+
+    as_of: dt.date
+    saas_hostnames: tuple[str, ...] = ("gitlab.com",)
+    max_message_bytes: int = 8 * 1024 * 1024
+    max_depth: int = 100
+    populations: tuple[str, ...] = ("self_managed",)
+
+
+class Dead(Exception):
+    """A message that is not applied; its text is the contract's reason."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one entry of either form says. `sessions` is None when unknown."""
+
+    day: dt.date
+    stage: str
+    feature: str
+    users: frozenset[User]
+    sessions: int | None
+
+
+@dataclass(frozen=True, order=True)
+class Identity:
+    uuid: str
+    hostname: str
+    namespace_id: str
+    recorded_at: dt.datetime
+
+
+@dataclass
+class Scope:
+    """Who was active where and when, of one member of a population.
+
+    `sessions` holds the largest number a ping told, by group ('' outside of GitLab.com), feature and day.
+    """
+
+    users: dict[tuple[str, str], dict[dt.date, set[User]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(set))
+    )
+    sessions: dict[tuple[str, str, str, dt.date], int] = field(default_factory=dict)
+
+
+@dataclass
+class Expected:
+    """Every table and view, as lists of rows in the order of their keys, and how many messages had which outcome.
+
+    `outcomes` counts by (topic, outcome), outcome being `applied`, `duplicate` or `dead`.
+    """
+
+    outcomes: Counter[tuple[str, str]]
+    usage_kpi: list[Row]
+    usage_ping: list[Row]
+    dead_letter: list[Row]
+
+    @property
+    def kpi_mau(self) -> list[Row]:
+        rows = []
+        for (as_of, population, basis), group in grouped(self._level("total"), "as_of", "population", "basis"):
+            dau, wau, mau = (sum(row[name] for row in group) for name in ("dau", "wau", "mau"))
+            key = {"as_of": as_of, "population": population, "basis": basis}
+            rows.append({**key, "dau": dau, "wau": wau, "mau": mau, "stickiness": ratio(dau, mau)})
+        return rows
+
+    @property
+    def kpi_smau(self) -> list[Row]:
+        keys = ("as_of", "population", "basis", "stage")
+        return [
+            {**dict(zip(keys, key, strict=True)), "smau": sum(row["mau"] for row in group)}
+            for key, group in grouped(self._level("stage"), *keys)
+        ]
+
+    @property
+    def kpi_smau_factor(self) -> list[Row]:
+        keys = ("as_of", "population", "basis")
+        sums = {key: sum(row["smau"] for row in group) for key, group in grouped(self.kpi_smau, *keys)}
+        rows = []
+        for row in self.kpi_mau:
+            key = tuple(row[name] for name in keys)
+            sum_smau = sums.get(key, 0)
+            figures = {"mau": row["mau"], "sum_smau": sum_smau, "smau_factor": ratio(sum_smau, row["mau"])}
+            rows.append({**dict(zip(keys, key, strict=True)), **figures})
+        return rows
+
+    @property
+    def kpi_feature_mau(self) -> list[Row]:
+        keys = ("as_of", "population", "basis", "stage", "feature")
+        return [
+            {**dict(zip(keys, key, strict=True)), "feature_mau": sum(row["mau"] for row in group)}
+            for key, group in grouped(self._level("feature"), *keys)
+        ]
+
+    @property
+    def kpi_feature_mau_factor(self) -> list[Row]:
+        keys = ("as_of", "population", "basis", "stage")
+        sums = {key: sum(row["feature_mau"] for row in group) for key, group in grouped(self.kpi_feature_mau, *keys)}
+        rows = []
+        for row in self.kpi_smau:
+            key = tuple(row[name] for name in keys)
+            total = sums.get(key, 0)
+            figures = {"smau": row["smau"], "sum_feature_mau": total, "feature_mau_factor": ratio(total, row["smau"])}
+            rows.append({**dict(zip(keys, key, strict=True)), **figures})
+        return rows
+
+    @property
+    def kpi_stage_adoption(self) -> list[Row]:
+        """Scopes that use more than 0, 1, 2 … stages, for as long as there are any."""
+        stages_used: Counter[tuple[Any, ...]] = Counter()
+        for row in self._level("stage"):
+            if row["mau"] > 0:
+                stages_used[row["as_of"], row["population"], row["basis"], row["scope_id"]] += 1
+        rows = []
+        for (as_of, population, basis), group in grouped(self._level("total"), "as_of", "population", "basis"):
+            if population not in ("self_managed", "group"):
+                continue
+            used = [stages_used[as_of, population, basis, row["scope_id"]] for row in group if row["mau"] > 0]
+            more_than = 0
+            while scopes := sum(number > more_than for number in used):
+                key = {"as_of": as_of, "population": population, "basis": basis, "more_than": more_than}
+                rows.append({**key, "scopes": scopes, "total": len(used), "share": scopes / len(used)})
+                more_than += 1
+        return rows
+
+    @property
+    def kpi_usage_pings(self) -> list[Row]:
+        """A row for each UTC day of `recorded_at` on which a population has pings."""
+        pings: dict[tuple[dt.date, str], list[Row]] = defaultdict(list)
+        for row in self.usage_ping:
+            of_two = ("group", "gitlab_com") if row["population"] == "group" else (row["population"],)
+            for population in of_two:
+                pings[row["recorded_at"].date(), population].append(row)
+        rows = []
+        for (day, population), of_day in sorted(pings.items()):
+            rows.append(
+                {
+                    "as_of": day,
+                    "population": population,
+                    "pings": len(of_day),
+                    "counters": sum(row["counters"] for row in of_day),
+                    "failed_counters": sum(row["failed_counters"] for row in of_day),
+                    "pings_28d": sum(len(pings.get((d, population), ())) for d in window(day, WINDOW_DAYS)),
+                }
+            )
+        return rows
+
+    def _level(self, level: str) -> list[Row]:
+        return [row for row in self.usage_kpi if row["level"] == level]
+
+
+def expect(records: Iterable[Record], rules: Rules) -> Expected:
+    """The tables that follow from `records` of `usage-pings`.
+
+    Records of one partition come in the order of their offsets; how partitions are interleaved decides only which of
+    two messages of one identity is the first.
+
+    Raises:
+        ValueError: a record of another topic, or a partition out of order.
+    """
+    outcomes: Counter[tuple[str, str]] = Counter()
+    letters: list[Row] = []
+    ping_rows: dict[Identity, Row] = {}
+    scopes: dict[tuple[str, str], Scope] = defaultdict(Scope)
+    newest: dict[tuple[str, int], int] = {}
+    last_offset: dict[tuple[str, int], int] = {}
+
+    for record in records:
+        if record.topic != "usage-pings":
+            raise ValueError(f"only usage-pings can be computed, found a record of {record.topic}")
+        source = (record.topic, record.partition)
+        if record.offset <= last_offset.get(source, -1):
+            raise ValueError(f"{source}: offset {record.offset} after {last_offset[source]}")
+        last_offset[source] = record.offset
+        newest_before = newest.get(source, record.timestamp_ms)
+        newest[source] = max(newest_before, record.timestamp_ms)
+
+        letter = ""
+        try:
+            document = read_json(record.value, rules)
+            identity = read_identity(document)
+            if identity in ping_rows:
+                outcomes[record.topic, "duplicate"] += 1
+                continue
+            entries = read_entries(document)
+            received = instant_of(record.timestamp_ms)
+            if identity.recorded_at.date() > received.date() + DAY:
+                raise Dead("future")
+            if newest_before - record.timestamp_ms > LATE_DAYS * 86_400_000:
+                raise Dead("late")
+        except Dead as dead:
+            outcomes[record.topic, "dead"] += 1
+            letter = str(dead)
+        else:
+            outcomes[record.topic, "applied"] += 1
+            first, last = received.date() - LATE_DAYS * DAY, received.date() + DAY
+            kept = [entry for entry in entries if first <= entry.day <= last]
+            if len(kept) < len(entries):
+                letter = "future" if any(entry.day > last for entry in entries) else "late"
+            ping_rows[identity] = ping_row(document, identity, received, rules)
+            for population, scope_id in scopes_of(identity, rules):
+                if population in rules.populations:
+                    fold(scopes[population, scope_id], identity.namespace_id, kept)
+        if letter:
+            letters.append(
+                {"topic": record.topic, "partition": record.partition, "offset": record.offset, "reason": letter}
+            )
+
+    kpi = [
+        row for (population, scope_id), scope in scopes.items() for row in kpi_rows(population, scope_id, scope, rules)
+    ]
+    keys = ("as_of", "population", "scope_id", "basis", "level", "stage", "feature")
+    return Expected(
+        outcomes=outcomes,
+        usage_kpi=sorted(kpi, key=lambda row: tuple(row[key] for key in keys)),
+        usage_ping=[ping_rows[identity] for identity in sorted(ping_rows)],
+        dead_letter=sorted(letters, key=lambda row: (row["topic"], row["partition"], row["offset"])),
+    )
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def read_json(value: bytes | None, rules: Rules) -> dict[str, Any]:
+    """The object in a message's value.
+
+    Raises:
+        Dead: `too_large`, `too_deep`, `not_json`, or `invalid` when it is JSON but no object.
+    """
+    value = value or b""
+    if len(value) > rules.max_message_bytes:
+        raise Dead("too_large")
+    if depth(value) > rules.max_depth:
+        raise Dead("too_deep")
+    try:
+        document = json.loads(value.decode("utf-8"), parse_constant=refuse_constant, parse_int=whole_number)
+    except ValueError:
+        raise Dead("not_json") from None
+    if not isinstance(document, dict):
+        raise Dead("invalid")
+    return document
+
+
+def depth(value: bytes) -> int:
+    """How many brackets are open at once, at most, outside of strings."""
+    outside = re.sub(rb'"(?:[^"\\]|\\.)*"', b"", value, flags=re.DOTALL)
+    deepest = level = 0
+    for bracket in re.findall(rb"[\[\]{}]", outside):
+        level += 1 if bracket in b"[{" else -1
+        deepest = max(deepest, level)
+    return deepest
+
+
+def refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def whole_number(digits: str) -> int:
+    """An integer. One of more than 40 digits is cut: what is left is still far beyond 64 bits, and of the same sign."""
+    return int(digits[:40])
+
+
+def check(condition: bool) -> None:
+    if not condition:
+        raise Dead("invalid")
+
+
+def text(value: object, longest: int) -> str:
+    """A string of 1 to `longest` characters without lone surrogates."""
+    check(isinstance(value, str) and 0 < len(value) <= longest)
+    assert isinstance(value, str)
+    check(not has_lone_surrogate(value))
+    return value
+
+
+def has_lone_surrogate(value: str) -> bool:
+    return SURROGATE.search(value) is not None
+
+
+def is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def moment(value: object) -> dt.datetime:
+    """An RFC 3339 moment as UTC."""
+    check(isinstance(value, str))
+    assert isinstance(value, str)
+    match = MOMENT.fullmatch(value)
+    check(match is not None)
+    assert match is not None
+    year, month, day, hour, minute, second, fraction, sign, hours, minutes = match.groups()
+    try:
+        utc = dt.datetime(int(year), int(month), int(day), int(hour), int(minute), int(second), tzinfo=dt.UTC)
+        utc += dt.timedelta(microseconds=int((fraction or "0")[:6].ljust(6, "0")))
+        if sign:
+            check(int(hours) < 24 and int(minutes) < 60)
+            offset = dt.timedelta(hours=int(hours), minutes=int(minutes))
+            utc = utc - offset if sign == "+" else utc + offset
+    except (ValueError, OverflowError):
+        raise Dead("invalid") from None
+    check(utc.year >= 1970)
+    return utc
+
+
+def calendar_day(value: object) -> dt.date:
+    check(isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value) is not None)
+    assert isinstance(value, str)
+    try:
+        return dt.date.fromisoformat(value)
+    except ValueError:
+        raise Dead("invalid") from None
+
+
+def instant_of(timestamp_ms: int) -> dt.datetime:
+    return dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(milliseconds=timestamp_ms)
+
+
+def read_identity(document: Row) -> Identity:
+    hostname = document.get("hostname")
+    if not isinstance(hostname, str):
+        hostname = ""
+    check(len(hostname) <= 255 and not has_lone_surrogate(hostname))
+    namespace_id = document.get("namespace_id")
+    return Identity(
+        uuid=text(document.get("uuid"), 64),
+        hostname=hostname,
+        namespace_id="" if namespace_id is None else text(namespace_id, 64),
+        recorded_at=moment(document.get("recorded_at")),
+    )
+
+
+def read_entries(document: Row) -> list[Entry]:
+    """Both forms of activity, after every part of the ping that is read has been found right."""
+    for name in TEXTS:
+        check(not (isinstance(document.get(name), str) and has_lone_surrogate(document[name])))
+    if document.get("namespace_plan") is not None:
+        text(document["namespace_plan"], 64)
+    read_users_by(document.get("users_by"))
+    return [read_activity(item) for item in listed(document, "activity")] + [
+        read_session(item) for item in listed(document, "sessions")
+    ]
+
+
+def read_users_by(dimensions: object) -> None:
+    if dimensions is None:
+        return
+    check(isinstance(dimensions, dict))
+    assert isinstance(dimensions, dict)
+    for dimension in ("persona", "acquisition_channel"):
+        users = dimensions.get(dimension)
+        check(users is None or isinstance(users, dict))
+        for name, number in (users or {}).items():
+            text(name, 256)
+            check(amount(number) is not None)
+
+
+def listed(document: Row, name: str) -> list[Row]:
+    items = document.get(name)
+    if items is None:
+        return []
+    check(isinstance(items, list) and all(isinstance(item, dict) for item in items))
+    assert isinstance(items, list)
+    return items
+
+
+def read_user(value: object) -> User:
+    if is_integer(value):
+        assert isinstance(value, int)
+        check(0 <= value < 2**64)
+        return value
+    return text(value, 128)
+
+
+def read_activity(item: Row) -> Entry:
+    users = item.get("users")
+    check(isinstance(users, list))
+    assert isinstance(users, list)
+    sessions = item.get("sessions")
+    check(sessions is None or amount(sessions) is not None)
+    return Entry(
+        day=calendar_day(item.get("date")),
+        stage=text(item.get("stage"), 256),
+        feature=text(item.get("feature"), 256),
+        users=frozenset(read_user(user) for user in users),
+        sessions=sessions,
+    )
+
+
+def read_session(item: Row) -> Entry:
+    return Entry(
+        day=moment(item.get("at")).date(),
+        stage=text(item.get("stage"), 256),
+        feature=text(item.get("feature"), 256),
+        users=frozenset([read_user(item.get("user"))]),
+        sessions=1,
+    )
+
+
+# --- figures ---------------------------------------------------------------------------------------------------------
+
+
+def scopes_of(identity: Identity, rules: Rules) -> list[tuple[str, str]]:
+    """(population, scope_id) of each scope whose exact figures a ping counts in."""
+    if identity.hostname not in rules.saas_hostnames:
+        return [("self_managed", f"{identity.uuid}@{identity.hostname}")]
+    group = [("group", identity.namespace_id)] if identity.namespace_id else []
+    return [*group, ("gitlab_com", "gitlab.com")]
+
+
+def ping_row(document: Row, identity: Identity, received: dt.datetime, rules: Rules) -> Row:
+    population, scope_id = scopes_of(identity, rules)[0]
+    counts = document.get("counts")
+    leaves = list(numeric_leaves(counts)) if isinstance(counts, dict | list) else []
+    return {
+        "uuid": identity.uuid,
+        "hostname": identity.hostname,
+        "namespace_id": identity.namespace_id,
+        "recorded_at": identity.recorded_at,
+        "received_at": received,
+        "population": population,
+        "scope_id": scope_id,
+        "version": string_or_nothing(document.get("version")),
+        "edition": string_or_nothing(document.get("edition")),
+        "plan": plan_of(document),
+        "registered_users": amount(document.get("active_user_count")),
+        "billable_users": amount(document.get("license_billable_users")),
+        "seats": amount(document.get("license_user_count")),
+        "historical_max_users": amount(document.get("historical_max_users")),
+        "counters": sum(number >= 0 for number in leaves),
+        "failed_counters": sum(number < 0 for number in leaves),
+        "license_subscription_id": string_or_nothing(document.get("license_subscription_id")),
+        "license_sha256": string_or_nothing(document.get("license_sha256"))
+        or string_or_nothing(document.get("license_md5")),
+    }
+
+
+def string_or_nothing(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def amount(value: object) -> int | None:
+    """An integer of 0 to 2**63 - 1; anything else is unknown."""
+    if is_integer(value):
+        assert isinstance(value, int)
+        return value if 0 <= value < 2**63 else None
+    return None
+
+
+def plan_of(document: Row) -> str:
+    for name in ("namespace_plan", "license_plan"):
+        if string_or_nothing(document.get(name)):
+            return str(document[name])
+    return PLAN_OF_EDITION.get(string_or_nothing(document.get("edition")), "free")
+
+
+def numeric_leaves(value: object) -> Iterator[int | float]:
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from numeric_leaves(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from numeric_leaves(item)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
+
+
+def fold(scope: Scope, group: str, entries: list[Entry]) -> None:
+    """Add one ping's entries: users by union, sessions by the largest number any ping told."""
+    told: dict[tuple[str, str, dt.date], int] = {}
+    for entry in entries:
+        scope.users[entry.stage, entry.feature][entry.day] |= entry.users
+        if entry.sessions is not None:
+            cell = (entry.stage, entry.feature, entry.day)
+            told[cell] = told.get(cell, 0) + entry.sessions
+    for (stage, feature, day), number in told.items():
+        scope.sessions[group, stage, feature, day] = max(number, scope.sessions.get((group, stage, feature, day), 0))
+
+
+def kpi_rows(population: str, scope_id: str, scope: Scope, rules: Rules) -> Iterator[Row]:
+    """The rows of `usage_kpi` of one scope: the total, each stage, each feature."""
+    figures: dict[tuple[str, str, str], dict[dt.date, set[User]]] = defaultdict(lambda: defaultdict(set))
+    known: dict[tuple[str, str, str, dt.date], int] = {}
+    for (stage, feature), by_day in scope.users.items():
+        for day, users in by_day.items():
+            for figure in (("total", "", ""), ("stage", stage, ""), ("feature", stage, feature)):
+                figures[figure][day] |= users
+    for (_, stage, feature, day), number in scope.sessions.items():
+        for figure in (("total", "", ""), ("stage", stage, ""), ("feature", stage, feature)):
+            known[*figure, day] = known.get((*figure, day), 0) + number
+
+    for (level, stage, feature), by_day in figures.items():
+        before = 0
+        day = min(by_day)
+        last = min(rules.as_of, max(by_day) + WINDOW_DAYS * DAY)
+        while day <= last:
+            mau = active(by_day, day, WINDOW_DAYS)
+            if mau > 0 or before > 0:
+                yield {
+                    "as_of": day,
+                    "population": population,
+                    "scope_id": scope_id,
+                    "basis": "exact",
+                    "level": level,
+                    "stage": stage,
+                    "feature": feature,
+                    "dau": active(by_day, day, 1),
+                    "wau": active(by_day, day, WEEK_DAYS),
+                    "mau": mau,
+                    "sessions": known.get((level, stage, feature, day)),
+                }
+            before = mau
+            day += DAY
+
+
+def active(by_day: dict[dt.date, set[User]], day: dt.date, days: int) -> int:
+    """How many different users were active in the `days` days that end with `day`."""
+    return len(set().union(*(by_day.get(d, ()) for d in window(day, days))))
+
+
+def window(day: dt.date, days: int) -> list[dt.date]:
+    return [dt.date.fromordinal(day.toordinal() - back) for back in range(days)]
+
+
+def ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def grouped(rows: Iterable[Row], *keys: str) -> list[tuple[tuple[Any, ...], list[Row]]]:
+    """Rows by the values of `keys`, in their order."""
+    groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[tuple(row[key] for key in keys)].append(row)
+    return sorted(groups.items(), key=lambda item: item[0])
