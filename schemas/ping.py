@@ -80,6 +80,7 @@ class Ping(Struct, frozen=True):
     historical_max_users: Any = None
     license_subscription_id: Any = None
     license_sha256: Any = None
+    license_md5: Any = None
     counts: Raw = Raw()
 
 
@@ -174,9 +175,9 @@ def micros(instant: dt.datetime) -> int:
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
 
 
-def text(value: object, limit: int = 256) -> str | None:
-    """A string of GitLab's own fields; None for null, another type, an empty or an overlong string."""
-    return value if isinstance(value, str) and 0 < len(value) <= limit else None
+def text(value: object) -> str | None:
+    """A string of GitLab's own fields; None for null, another type and an empty string."""
+    return value if isinstance(value, str) and value else None
 
 
 def count(value: object) -> int | None:
@@ -194,7 +195,8 @@ def count_leaves(counts: Raw) -> tuple[int, int]:
     if len(bytes(counts)) < 2:
         return 0, 0
     known = failed = 0
-    todo = [_any_decoder.decode(counts)]
+    root = _any_decoder.decode(counts)
+    todo = [root] if isinstance(root, (dict, list)) else []
     while todo:
         node = todo.pop()
         if isinstance(node, dict):
@@ -273,6 +275,10 @@ def _refuse_json(value: bytes) -> Any:
 
 _SURROGATE = re.compile(rb"(?<!\\)((?:\\\\)*)((?:\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2})")
 _NONCHARACTER = "\ufdd0"
+_TEXTS = (
+    "uuid", "hostname", "namespace_id", "namespace_plan", "version", "edition", "license_plan", "license_subscription_id",
+    "license_sha256", "license_md5",
+)  # fmt: skip
 
 
 def _decode_without_surrogates(value: bytes) -> Ping:
@@ -290,18 +296,11 @@ def _decode_without_surrogates(value: bytes) -> Ping:
         raise Unreadable(Reason.INVALID, _sentence(exc)) from None
     if path := _surrogate_path(ping):
         raise Unreadable(Reason.INVALID, f"the string holds half a surrogate pair - at `{path}`")
-    return msgspec.structs.replace(
-        ping,
-        **{
-            name: None
-            for name in ("version", "edition", "license_plan", "license_subscription_id", "license_sha256")
-            if _NONCHARACTER in str(getattr(ping, name))
-        },
-    )
+    return ping
 
 
 def _surrogate_path(ping: Ping) -> str | None:
-    for name in ("uuid", "hostname", "namespace_id", "namespace_plan"):
+    for name in _TEXTS:
         if _NONCHARACTER in str(getattr(ping, name)):
             return f"$.{name}"
     for index, raw in enumerate(ping.activity or ()):

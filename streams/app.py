@@ -33,12 +33,13 @@ class StreamsApp:
     """A Faust app whose agent hands every event to `pipeline`, and what the pipeline asks of Kafka.
 
     Args:
-        topic: the source topic, which exists.
-        partitions: how many partitions it has; the table has as many.
+        topic, internal_topic: the source topic and the one for messages under a wrong key; both exist.
+        partitions: how many partitions they have; the table has as many.
     """
 
-    def __init__(self, settings: Settings, topic: str, partitions: int) -> None:
+    def __init__(self, settings: Settings, topic: str, internal_topic: str, partitions: int) -> None:
         self.topic = topic
+        self.internal_topic = internal_topic
         self.pipeline: Pipeline | None = None
         self._recovered: int | None = None
         self._drain_to: dict[TopicPartition, int] | None = None
@@ -66,7 +67,7 @@ class StreamsApp:
             producer_acks=-1,
             autodiscover=False,
         )
-        source = self.app.topic(topic, key_type=bytes, value_type=None, value_serializer="raw")
+        source = self.app.topic(topic, internal_topic, key_type=bytes, value_type=None, value_serializer="raw")
         self.table = self.app.Table(
             TABLE,
             key_type=bytes,
@@ -113,8 +114,8 @@ class StreamsApp:
         return self._recovered
 
     def assigned(self) -> set[TopicPartition]:
-        """Partitions of the source topic that are ours."""
-        return {tp for tp in self.app.consumer.assignment() if tp.topic == self.topic}
+        """Partitions of the source and the internal topic that are ours."""
+        return {tp for tp in self.app.consumer.assignment() if tp.topic in (self.topic, self.internal_topic)}
 
     def start(self, partition: TopicPartition) -> int:
         """Offset from which the partition is delivered in this generation."""
@@ -122,9 +123,9 @@ class StreamsApp:
 
     async def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Ends of partitions: of the log, or those to drain to."""
-        if self._drain_to is not None:
-            return {tp: self._drain_to.get(tp, 0) for tp in partitions}
         found: Mapping[TopicPartition, int] = await self.app.consumer.highwaters(*partitions)
+        if self._drain_to is not None:
+            return {tp: self._drain_to.get(tp, found[tp]) for tp in partitions}
         return found
 
     async def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:

@@ -2,7 +2,7 @@
 
     gather   events of all partitions, for FLUSH_SECONDS or up to a size
     fold     each partition's records into its book (pure)
-    letters  dead letters, acknowledged
+    letters  dead letters, and messages under a wrong key on to their home, acknowledged
     state    what changed, to the table's changelog, acknowledged
     rows     to ClickHouse, accepted; waits and tries again for as long as it takes
     ack      each event, once
@@ -28,11 +28,13 @@ from sinks.dead_letters import DeadLetter, DeadLetters
 from sinks.prometheus import Metrics
 from streams.changelog import Changelog
 from streams.clock import AsOfClock
+from streams.forwarder import Forwarder
 from streams.ledger.book import Book, Folded, Rules, UsageRows
 from streams.ledger.live import LiveFigures
 from streams.ledger.names import Names
 from streams.ledger.pseudonym import Pseudonymiser
 from streams.ledger.records import Change, Record
+from streams.originals import Originals
 from streams.rows import RowSink
 from streams.store import Store
 
@@ -58,7 +60,7 @@ class Source(Protocol):
         """Generation of the assignment that is recovered and may be worked on; None while there is none."""
 
     def assigned(self) -> set[TopicPartition]:
-        """Partitions of the source topic that are ours."""
+        """Partitions of the source and the internal topic that are ours."""
 
     def start(self, partition: TopicPartition) -> int:
         """Offset from which the partition is delivered in this generation."""
@@ -81,10 +83,13 @@ class Pipeline:
     def __init__(
         self,
         topic: str,
+        internal_topic: str,
         source: Source,
         store: Callable[[], Store],
         changelog: Changelog,
         letters: DeadLetters,
+        forwarder: Forwarder,
+        originals: Originals,
         rows: RowSink,
         clock: AsOfClock,
         pseudonymiser: Pseudonymiser,
@@ -93,10 +98,13 @@ class Pipeline:
         flush_seconds: float,
     ) -> None:
         self._topic = topic
+        self._internal_topic = internal_topic
         self._source = source
         self._store = store
         self._changelog = changelog
         self._letters = letters
+        self._forwarder = forwarder
+        self._originals = originals
         self._rows = rows
         self._clock = clock
         self._pseudonymiser = pseudonymiser
@@ -201,7 +209,7 @@ class Pipeline:
         if generation == self._generation or generation is None:
             return
         store = self._store()
-        partitions = sorted(tp.partition for tp in self._source.assigned())
+        partitions = sorted({tp.partition for tp in self._source.assigned()})
         books = {p: Book(p, store.of_partition(p), self._names, self._pseudonymiser, self._rules) for p in partitions}
         await self._write_state(
             {p: [*(Change(*item) for item in store.overtaken.pop(p, {}).items()), book.claim()] for p, book in books.items()}
@@ -220,30 +228,58 @@ class Pipeline:
         records: dict[TopicPartition, list[Record]] = defaultdict(list)
         for event in events:
             records[event.message.tp].extend(event.message.value)
-        folded: dict[TopicPartition, Folded] = {}
-        for tp, some in records.items():
-            folded[tp] = self._books[tp.partition].fold(some, as_of)
+        folded: dict[int, Folded] = {}
+        for partition in sorted({tp.partition for tp in records}):
+            own, forwarded = (records[TopicPartition(topic, partition)] for topic in (self._topic, self._internal_topic))
+            folded[partition] = self._books[partition].fold(own, as_of, forwarded)
             await asyncio.sleep(0)
-        await self._letters.send(_letters(folded))
-        acknowledged = await self._changelog.begin({tp.partition: done.changes for tp, done in folded.items()})
+        await self._letters.send(await self._dead_letters(records, folded))
+        await self._forwarder.send([forward for done in folded.values() for forward in done.forwards])
+        changes = {partition: done.changes for partition, done in folded.items()}
+        acknowledged = await self._changelog.begin(changes)
         usage = UsageRows()
-        for tp, done in folded.items():
-            self._books[tp.partition].rows(done, usage)
+        for partition, done in folded.items():
+            self._books[partition].rows(done, usage)
         await acknowledged
-        self._keep({tp.partition: done.changes for tp, done in folded.items()})
+        self._keep(changes)
         if not await self._insert(usage, folded):
             return
         for event in events:
             event.ack()
         self._note(records, folded, as_of, started)
 
-    async def _insert(self, usage: UsageRows, folded: Mapping[TopicPartition, Folded]) -> bool:
+    async def _dead_letters(
+        self, records: Mapping[TopicPartition, list[Record]], folded: Mapping[int, Folded]
+    ) -> list[DeadLetter]:
+        """Letters with the messages they are about: at hand, or read again from where they came in."""
+        letters = [letter for done in folded.values() for letter in done.letters]
+        if not letters:
+            return []
+        wanted = {letter.place for letter in letters}
+        found = {
+            (tp.partition, record.offset): record
+            for tp, some in records.items()
+            if tp.topic == self._topic
+            for record in some
+            if (tp.partition, record.offset) in wanted
+        }
+        found |= await self._originals.read(wanted - found.keys())
+        return [
+            DeadLetter(
+                self._topic, *letter.place, letter.timestamp, found[letter.place].key, found[letter.place].value,
+                letter.reason, letter.sentence, letter.attempt,
+            )
+            for letter in letters
+        ]  # fmt: skip
+
+    async def _insert(self, usage: UsageRows, folded: Mapping[int, Folded]) -> bool:
         """Rows to the sink. False when the assignment changed while the sink was away: somebody else repeats the batch."""
-        epochs = {tp.partition: self._books[tp.partition].epoch for tp in folded}
-        pings = [(epochs[tp.partition], ping) for tp, done in folded.items() for ping in done.pings]
+        epochs = {partition: self._books[partition].epoch for partition in folded}
+        pings = [(epochs[partition], ping) for partition, done in folded.items() for ping in done.pings]
         letters = [
-            (tp.topic, tp.partition, letter.record.offset, letter.reason, letter.sentence, letter.record.timestamp, epochs[tp.partition])
-            for tp, letter in _placed(folded)
+            (self._topic, *letter.place, letter.reason, letter.sentence, letter.timestamp, epochs[partition])
+            for partition, done in folded.items()
+            for letter in done.letters
         ]
         names = self._names.unwritten()
         if not await self._rows.write(names, usage, pings, letters, self._still_ours):
@@ -266,17 +302,19 @@ class Pipeline:
                 store.put(partition, change.key, change.value)
 
     def _note(
-        self, records: Mapping[TopicPartition, list[Record]], folded: Mapping[TopicPartition, Folded], as_of: int, started: float
+        self, records: Mapping[TopicPartition, list[Record]], folded: Mapping[int, Folded], as_of: int, started: float
     ) -> None:
-        for tp, done in folded.items():
-            last = records[tp][-1]
-            self.applied[tp] = _Applied(last.offset + 1, self._books[tp.partition].newest_timestamp)
+        for tp, some in records.items():
+            if some:
+                received = self._books[tp.partition].newest_timestamp if tp.topic == self._topic else some[-1].timestamp
+                self.applied[tp] = _Applied(some[-1].offset + 1, received)
+        for partition, done in folded.items():
             for outcome, number in done.tally.outcomes.items():
                 self._metrics.events.labels(self._topic, outcome).inc(number)
             for reason, number in done.tally.reasons.items():
                 self._metrics.dead_letters.labels(self._topic, reason).inc(number)
             self._metrics.activities.inc(done.tally.activities)
-            if self._books[tp.partition].rolled_to >= as_of:
+            if self._books[partition].rolled_to >= as_of:
                 for scope, _, _ in done.touched:
                     self._live.count(scope, as_of)
         self._metrics.flush_seconds.observe(time.monotonic() - started)
@@ -287,12 +325,14 @@ class Pipeline:
     async def _roll(self) -> None:
         """Writes the rows that the clock's next day brings, for partitions that have caught up."""
         as_of = self._clock.day()
-        due = [tp for tp in self._source.assigned() if (b := self._books.get(tp.partition)) and b.needs_roll(as_of)]
+        due = {p for p, book in self._books.items() if book.needs_roll(as_of)}
         if not due or self._waiting or not self._still_ours():
             return
-        self.ends.update(await self._source.ends(due))
-        for tp in due:
-            if self.reached(tp) >= self.ends[tp] and self._still_ours() and not await self._roll_book(tp, as_of):
+        partitions = [tp for tp in self._source.assigned() if tp.partition in due]
+        self.ends.update(await self._source.ends(partitions))
+        behind = {tp.partition for tp in partitions if self.reached(tp) < self.ends[tp]}
+        for partition in sorted(due - behind):
+            if not self._still_ours() or not await self._roll_book(partition, as_of):
                 return
 
     def reached(self, tp: TopicPartition) -> int:
@@ -300,8 +340,8 @@ class Pipeline:
         applied = self.applied.get(tp)
         return applied.offset if applied is not None else self._source.start(tp)
 
-    async def _roll_book(self, tp: TopicPartition, as_of: int) -> bool:
-        book = self._books[tp.partition]
+    async def _roll_book(self, partition: int, as_of: int) -> bool:
+        book = self._books[partition]
         scopes = list(book.all_scopes())
         for at in range(0, len(scopes), ROLL_SCOPES):
             usage = UsageRows()
@@ -312,8 +352,8 @@ class Pipeline:
                     return False
                 self._names.written(len(names))
             await asyncio.sleep(0)
-        await self._write_state({tp.partition: [book.rolled(as_of)]})
-        self.rolled_to[tp.partition] = as_of
+        await self._write_state({partition: [book.rolled(as_of)]})
+        self.rolled_to[partition] = as_of
         for scope in self._live.behind(scopes, as_of):
             self._live.count(scope, as_of)
         return True
@@ -329,9 +369,12 @@ class Pipeline:
         """State is recovered and the partitions are taken over."""
         return self._generation is not None and self._generation == self._source.generation
 
+    def _received(self) -> list[int]:
+        return [applied.received_ms for tp, applied in self.applied.items() if tp.topic == self._topic]
+
     def lag_seconds(self) -> float:
         """Age of the received time up to which our partitions are applied."""
-        received = [applied.received_ms for applied in self.applied.values()]
+        received = self._received()
         return max(0.0, time.time() - min(received) / 1000) if received else 0.0
 
     def refresh(self) -> None:
@@ -340,7 +383,7 @@ class Pipeline:
         metrics.state_scopes.set(sum(book.scopes for book in self._books.values()))
         metrics.state_bytes.set(self._store().nbytes)
         metrics.oldest_unflushed.set(time.monotonic() - self._oldest if self._oldest is not None else 0)
-        received = [applied.received_ms for applied in self.applied.values()]
+        received = self._received()
         if received:
             metrics.watermark.set(min(received) / 1000)
         metrics.mau.clear()
@@ -361,17 +404,3 @@ class Pipeline:
 
 def _size(event: Any) -> int:
     return sum(len(record.value or b"") + 64 for record in event.message.value)
-
-
-def _placed(folded: Mapping[TopicPartition, Folded]) -> list[tuple[TopicPartition, Any]]:
-    return [(tp, letter) for tp, done in folded.items() for letter in done.letters]
-
-
-def _letters(folded: Mapping[TopicPartition, Folded]) -> list[DeadLetter]:
-    return [
-        DeadLetter(
-            tp.topic, tp.partition, letter.record.offset, letter.record.timestamp, letter.record.key, letter.record.value,
-            letter.reason, letter.sentence, letter.attempt,
-        )
-        for tp, letter in _placed(folded)
-    ]  # fmt: skip

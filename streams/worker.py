@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -21,17 +21,22 @@ from schemas.settings import Settings
 from sinks.dead_letters import DeadLetters
 from sinks.kafka_client import client_config
 from sinks.prometheus import Metrics
-from sinks.topics import USAGE_PINGS, ensure_topics
+from sinks.topics import USAGE_PINGS, TopicSpec, ensure_topics
 from streams.app import APP_ID, StreamsApp
 from streams.changelog import Changelog
 from streams.clock import AsOfClock
+from streams.forwarder import Forwarder, partition_of
 from streams.ledger.book import Rules
 from streams.ledger.pseudonym import Pseudonymiser
+from streams.originals import Originals
 from streams.pipeline import Pipeline
 from streams.rows import RowSink
 from streams.web import Web
 
 log = structlog.get_logger("pingstream.worker")
+
+REKEYED = f"{USAGE_PINGS}.rekeyed"
+"""Internal topic: messages whose key is missing or wrong, on the way to their home."""
 
 STOP_SECONDS = 3.5
 READY_SECONDS = 600.0
@@ -68,9 +73,9 @@ class Worker:
     async def run(self) -> int:
         """Returns the exit code. Topics are made when they are missing; the broker must answer."""
         settings = self._settings
-        counts = await ensure_topics(settings)
-        ends = await self._ends(counts[USAGE_PINGS])
-        streams = StreamsApp(settings, USAGE_PINGS, counts[USAGE_PINGS])
+        partitions = await self._topics()
+        ends = await self._ends(partitions)
+        streams = StreamsApp(settings, USAGE_PINGS, REKEYED, partitions)
         if self._drain:
             streams.drain(ends)
         producer = AIOKafkaProducer(
@@ -85,22 +90,30 @@ class Worker:
         )
         await producer.start()
         rows = RowSink(self._connect, settings.database, self.metrics)
+        originals = Originals(USAGE_PINGS, lambda: AIOKafkaConsumer(**client_config(settings), client_id=APP_ID))
         pipeline = streams.pipeline = Pipeline(
             USAGE_PINGS,
+            REKEYED,
             streams,
             lambda: streams.store,
             Changelog(producer, streams.changelog_topic),
             DeadLetters(producer),
+            Forwarder(producer, REKEYED, partitions),
+            originals,
             rows,
             AsOfClock(settings.as_of),
             Pseudonymiser(self._key),
-            Rules(settings.max_message_bytes, frozenset(name.lower() for name in settings.saas_hostnames)),
+            Rules(
+                settings.max_message_bytes,
+                frozenset(name.lower() for name in settings.saas_hostnames),
+                lambda key: partition_of(key, partitions),
+            ),
             self.metrics,
             settings.flush_seconds,
         )
         web = Web(self.metrics, lambda: None if pipeline.ready else "not ready: no partitions, or state is not recovered", lambda: self._refresh(streams, pipeline))
         await web.start(self._web.host, self._web.port, or_any=self._web.or_any)
-        log.info("worker started", version=version("pingstream"), kafka=settings.kafka, partitions=counts[USAGE_PINGS], metrics=f"{web.address}/metrics")
+        log.info("worker started", version=version("pingstream"), kafka=settings.kafka, partitions=partitions, metrics=f"{web.address}/metrics")
         self._handle_signals()
         work = asyncio.create_task(pipeline.run())
         work.add_done_callback(self._pipeline_ended)
@@ -128,6 +141,13 @@ class Worker:
         last = threading.Timer(STOP_SECONDS + 0.7, os._exit, [1 if self._ended is not None else 0])
         last.daemon = True
         last.start()
+
+    async def _topics(self) -> int:
+        """Makes what is missing; returns the number of partitions."""
+        counts = await ensure_topics(self._settings)
+        internal = TopicSpec(REKEYED, counts[USAGE_PINGS])
+        await ensure_topics(self._settings, [internal], same_partitions=(USAGE_PINGS, REKEYED))
+        return counts[USAGE_PINGS]
 
     async def _ends(self, partitions: int) -> dict[TopicPartition, int]:
         consumer = AIOKafkaConsumer(**client_config(self._settings), client_id=APP_ID)
@@ -170,19 +190,25 @@ class Worker:
                 self._ended = f"Faust stopped: {crashed!r}"
                 self._stop.set()
             if self._drain and pipeline.ready and await self._drained(streams, pipeline, ends):
-                await streams.app.consumer.commit()
-                if await self._committed(streams, ends):
-                    self._stop.set()
+                self._stop.set()
 
     async def _drained(self, streams: StreamsApp, pipeline: Pipeline, ends: dict[TopicPartition, int]) -> bool:
-        """Whether every partition of ours is applied and rolled up to the as-of clock."""
+        """Whether every source partition is committed up to its end, ours or another worker's, and then what was forwarded,
+        and our rows are written up to the as-of clock."""
         assigned = streams.assigned()
-        return all(pipeline.reached(tp) >= ends[tp] for tp in assigned) and pipeline.is_rolled({tp.partition for tp in assigned})
+        if any(pipeline.reached(tp) < ends.get(tp, 0) for tp in assigned):
+            return False
+        await streams.app.consumer.commit()
+        if not await self._committed(streams, ends):
+            return False
+        forwarded = await streams.ends([TopicPartition(REKEYED, tp.partition) for tp in ends])
+        if not await self._committed(streams, forwarded):
+            return False
+        return pipeline.is_rolled({tp.partition for tp in assigned})
 
-    async def _committed(self, streams: StreamsApp, ends: dict[TopicPartition, int]) -> bool:
-        """Whether those of other workers are committed up to their ends, and ours."""
+    async def _committed(self, streams: StreamsApp, ends: Mapping[TopicPartition, int]) -> bool:
         committed = await streams.committed(list(ends))
-        return all(committed[tp] >= end for tp, end in ends.items() if end)
+        return all(committed[tp] >= end for tp, end in ends.items())
 
     async def _end(self, streams: StreamsApp, pipeline: Pipeline, work: asyncio.Task[None]) -> None:
         """Faust first: it waits for the acknowledgements of what is under way and commits them; then the pipeline."""

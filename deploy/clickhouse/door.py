@@ -16,99 +16,31 @@ Not spoken: ClickHouse's own block compression (`compress=1`), which clients use
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import concurrent.futures
-import hmac
 import json
 import logging
 import secrets
 import socket
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
 
-from aiohttp import BodyPartReader, web
+from aiohttp import web
 
 from deploy.clickhouse import encoding, native
-from deploy.clickhouse.session import Answer, EngineError, Session, kill
-from deploy.clickhouse.statement import Statement, read_statement
+from deploy.clickhouse.errors import EngineError, http_status
+from deploy.clickhouse.request import Order, authenticate, read_order, statement_and_data
+from deploy.clickhouse.session import Answer, Session, kill
 from sinks.clickhouse.connection import Engine, open_engine
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_SPOOL = 16 * 1024 * 1024  # bytes of a body that stay in memory; more go to a temporary file
-_HEAD = 256 * 1024  # bytes in which an INSERT must come to its data, as ClickHouse's max_query_size
-_STATEMENT = 64 * 1024 * 1024  # bytes of any other statement
 _URL = 1024 * 1024  # bytes of a request line, as ClickHouse's http_max_uri_size
 _THREADS = 32  # statements at the same time; each waits in the engine with the interpreter's lock released
 _GRACE = 2.0  # seconds that running statements have when the door closes
-
-# Parameters of the HTTP interface that are no settings of the engine.
-_OF_HTTP = {
-    "query", "database", "default_format", "user", "password", "quota_key", "query_id", "session_id",
-    "session_timeout", "session_check", "close_session", "role", "stacktrace", "compress", "decompress",
-    "client_protocol_version", "buffer_size", "wait_end_of_query", "enable_http_compression", "log_comment",
-}  # fmt: skip
-
-_NOT_FOUND = {
-    "UNKNOWN_TABLE", "UNKNOWN_FUNCTION", "UNKNOWN_IDENTIFIER", "UNKNOWN_TYPE", "UNKNOWN_STORAGE", "UNKNOWN_DATABASE",
-    "UNKNOWN_SETTING", "UNKNOWN_AGGREGATE_FUNCTION", "UNKNOWN_FORMAT", "UNKNOWN_DATABASE_ENGINE", "UNKNOWN_ROLE",
-    "UNKNOWN_TYPE_OF_QUERY", "UNKNOWN_DIRECTION_OF_SORTING",
-}  # fmt: skip
-_BAD_REQUEST = {
-    "SYNTAX_ERROR", "TYPE_MISMATCH", "INCORRECT_DATA", "BAD_ARGUMENTS", "ILLEGAL_TYPE_OF_ARGUMENT", "ILLEGAL_COLUMN",
-    "NUMBER_OF_ARGUMENTS_DOESNT_MATCH", "NO_SUCH_COLUMN_IN_TABLE", "DUPLICATE_COLUMN", "UNKNOWN_QUERY_PARAMETER",
-    "BAD_QUERY_PARAMETER", "NUMBER_OF_COLUMNS_DOESNT_MATCH", "NO_COMMON_TYPE", "TOO_LARGE_STRING_SIZE",
-    "VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE", "ATTEMPT_TO_READ_AFTER_EOF", "UNEXPECTED_END_OF_FILE", "NOT_AN_AGGREGATE",
-}  # fmt: skip
-_REFUSED = {"AUTHENTICATION_FAILED", "REQUIRED_PASSWORD", "WRONG_PASSWORD", "UNKNOWN_USER", "ACCESS_DENIED"}
-
-
-def http_status(error: EngineError) -> int:
-    """The status that ClickHouse's HTTP interface gives for an error."""
-    if error.name in _REFUSED:
-        return 403
-    if error.name in _NOT_FOUND:
-        return 404
-    if error.name in _BAD_REQUEST or error.name.startswith(("CANNOT_PARSE", "CANNOT_READ")):
-        return 400
-    return 500
-
-
-@dataclass
-class _Order:
-    """A request, read."""
-
-    mark: str
-    query_id: str
-    url_query: bytes
-    body: IO[bytes]
-    encoding: str
-    database: str | None
-    default_format: str
-    settings: dict[str, str]
-    parameters: dict[str, str]
-    read_only: bool
-    blockwise: bool
-    packing: str | None
-    native_revision: int
-    tables: dict[str, _ExternalTable] = field(default_factory=dict)
-    statement: Statement | None = None  # once it is read
-    abandoned: bool = False  # its client has gone away
-
-
-@dataclass
-class _ExternalTable:
-    structure: str
-    input_format: str
-    data: IO[bytes]
 
 
 class Door:
@@ -138,7 +70,8 @@ class Door:
         self._threads = concurrent.futures.ThreadPoolExecutor(_THREADS, thread_name_prefix="clickhouse-door")
         # Ending and closing must not queue behind the statements that they end.
         self._closers = concurrent.futures.ThreadPoolExecutor(2, thread_name_prefix="clickhouse-door-close")
-        self._work: set[asyncio.Future[tuple[Answer, Session]]] = set()
+        # What threads are doing for requests; the engine may not end before it has.
+        self._work: set[asyncio.Future[Any]] = set()
 
     @property
     def address(self) -> str:
@@ -220,15 +153,22 @@ class Door:
         await site.stop()
         if self._work:
             await asyncio.wait(set(self._work), timeout=_GRACE)
-        # Every statement must end before the engine does, also one whose request has been given up.
+        await self._end_statements()
+        await runner.cleanup()
+        await self._end_statements()
+
+    async def _end_statements(self) -> None:
+        """Every statement must end before the engine does, also one whose client has gone away."""
         while self._work:
             await asyncio.wrap_future(self._closers.submit(self._kill, self._mark))
             if self._work:
                 await asyncio.wait(set(self._work), timeout=0.2)
-        await runner.cleanup()
 
     def _in_thread(self, function: Callable[..., T], *args: object) -> asyncio.Future[T]:
-        return asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
+        work = asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
+        self._work.add(work)
+        work.add_done_callback(self._work.discard)
+        return work
 
     # ---- one request, in the event loop
 
@@ -244,7 +184,6 @@ class Door:
             return _refusal(EngineError.of(1002, "UNKNOWN_EXCEPTION", f"{type(exc).__name__}: {exc}"))
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        _refuse_foreign_pages(request)
         if request.path in ("/ping", "/replicas_status") or (request.path == "/" and not request.query_string):
             if request.method in ("GET", "HEAD"):
                 return _plain(200, "Ok.\n")
@@ -252,144 +191,75 @@ class Door:
             return _plain(404, f"There is no handle {request.path}\nUse / or /ping for health checks.\n")
         if request.method not in ("GET", "HEAD", "POST"):
             return _plain(501, "Use GET to read, POST for the rest.\n")
-        self._authenticate(request)
-        order = await self._read(request)
-        work = self._in_thread(self._run, order)
-        self._work.add(work)
-        work.add_done_callback(self._work.discard)
+        authenticate(request, self.password)
+        order = await read_order(request, self._database)
+        mark = self._mark + secrets.token_hex(8)
+        work = self._in_thread(self._run, order, mark)
         try:
             answer, session = await asyncio.shield(work)
         except asyncio.CancelledError:
-            work.add_done_callback(self._discard)
             order.abandoned = True
+            work.add_done_callback(self._discard)
             # A query whose client is gone is of no use to anybody; what changes data is carried through.
-            if self._stopping or (order.statement is not None and order.statement.queries):
-                self._closers.submit(self._kill, order.mark)
+            if order.statement is not None and order.statement.queries:
+                self._closers.submit(self._kill, mark)
             raise
-        try:
-            return await self._send(request, order, answer)
-        finally:
-            self._closers.submit(session.close)
-
-    def _authenticate(self, request: web.Request) -> None:
-        if self.password is None:
-            return
-        user, password = "default", ""
-        scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() == "basic":
-            try:
-                user, _, password = base64.b64decode(credentials, validate=True).decode().partition(":")
-            except (binascii.Error, UnicodeDecodeError):
-                user = ""
-        elif "X-ClickHouse-User" in request.headers or "X-ClickHouse-Key" in request.headers:
-            user = request.headers.get("X-ClickHouse-User", "default")
-            password = request.headers.get("X-ClickHouse-Key", "")
-        else:
-            user, password = request.query.get("user", "default"), request.query.get("password", "")
-        right = hmac.compare_digest(password.encode(), self.password.encode())
-        if user != "default" or not right:
-            raise EngineError.of(
-                516,
-                "AUTHENTICATION_FAILED",
-                f"{user}: Authentication failed: password is incorrect, or there is no user with such name.",
-            )
-
-    async def _read(self, request: web.Request) -> _Order:
-        given: dict[str, str] = dict(request.query)
-        body = _spool()
-        files: dict[str, IO[bytes]] = {}
-        if request.content_type == "multipart/form-data":
-            form, files = await _read_form(request)
-            given |= form
-        else:
-            async for piece in request.content.iter_any():
-                body.write(piece)
-            body.seek(0)
-        for name in ("compress", "decompress"):
-            if given.get(name, "0") not in ("0", "false"):
-                raise EngineError.of(
-                    344,
-                    "SUPPORT_IS_DISABLED",
-                    f"{name}=1 is not spoken here; use Content-Encoding and Accept-Encoding.",
-                )
-        tables: dict[str, _ExternalTable] = {}
-        for name, data in files.items():
-            structure = given.pop(f"{name}_structure", None) or _structure_of(given.pop(f"{name}_types", ""))
-            tables[name] = _ExternalTable(structure, given.pop(f"{name}_format", "TabSeparated"), data)
-        headers = request.headers
-        packed = given.get("enable_http_compression", "0") in ("1", "true")
-        revision = given.get("client_protocol_version", "0")
-        return _Order(
-            mark=self._mark + secrets.token_hex(8),
-            query_id=given.get("query_id") or secrets.token_hex(16),
-            url_query=given.get("query", "").encode(errors="surrogateescape"),
-            body=body,
-            encoding=headers.get("Content-Encoding", "").lower(),
-            database=given.get("database") or headers.get("X-ClickHouse-Database") or self._database,
-            default_format=given.get("default_format") or headers.get("X-ClickHouse-Format") or "TabSeparated",
-            settings={k: v for k, v in given.items() if k not in _OF_HTTP and not k.startswith("param_")},
-            parameters={k.removeprefix("param_"): v for k, v in given.items() if k.startswith("param_")},
-            read_only=request.method != "POST",
-            blockwise=given.get("wait_end_of_query", "0") not in ("1", "true") and given.get("extremes", "0") == "0",
-            packing=encoding.choose_packing(headers.get("Accept-Encoding", "")) if packed else None,
-            native_revision=int(revision) if revision.isdigit() else 0,
-            tables=tables,
-        )
-
-    async def _send(self, request: web.Request, order: _Order, answer: Answer) -> web.StreamResponse:
-        headers = {
-            "Content-Type": _content_type(answer.format),
-            "X-ClickHouse-Server-Display-Name": "pingstream",
-            "X-ClickHouse-Query-Id": order.query_id,
-            "X-ClickHouse-Timezone": order.settings.get("session_timezone") or "UTC",
-            "X-ClickHouse-Summary": json.dumps({k: str(v) for k, v in (_NO_FIGURES | answer.summary).items()}),
-        }
-        if answer.format is not None:
-            headers["X-ClickHouse-Format"] = answer.format
+        headers = _headers(order, answer)
         pack = encoding.packer(order.packing) if order.packing else None
-        if order.packing:
-            headers["Content-Encoding"] = order.packing
-        if answer.complete:
-            whole = b"".join(answer.blocks)
-            if pack is not None:
-                whole = await self._in_thread(lambda: pack.compress(whole) + pack.flush())
-            return web.Response(body=whole, headers=headers)
+        if not answer.complete:
+            return await self._send_blocks(request, answer, session, mark, headers, pack)
+        whole = b"".join(answer.blocks)
+        if pack is not None:
+            whole = await self._in_thread(lambda: pack.compress(whole) + pack.flush())
+        return web.Response(body=whole, headers=headers)
 
-        # What goes wrong from here on cannot change the status any more. The text goes into the answer between
-        # marks that the header announces, and the connection closes before the answer's proper end.
+    async def _send_blocks(
+        self,
+        request: web.Request,
+        answer: Answer,
+        session: Session,
+        mark: str,
+        headers: dict[str, str],
+        pack: Any,
+    ) -> web.StreamResponse:
         tag = secrets.token_hex(8)
         response = web.StreamResponse(headers=headers | {"X-ClickHouse-Exception-Tag": tag})
         response.enable_chunked_encoding()
+        pieces = answer.blocks if pack is None else _packed(answer.blocks, pack)
+        pull: asyncio.Future[bytes | None] | None = None
         try:
             await response.prepare(request)
-            while (block := await self._in_thread(next, answer.blocks, None)) is not None:
-                if pack is not None:
-                    block = await self._in_thread(pack.compress, block)
+            while True:
+                pull = self._in_thread(next, pieces, None)
+                if (block := await asyncio.shield(pull)) is None:
+                    break
                 await response.write(block)
-            if pack is not None:
-                await response.write(pack.flush())
             await response.write_eof()
         except EngineError as exc:
-            text = f"{exc}".encode(errors="replace")
-            marked = b"__exception__\r\n%b\r\n%b\n%d %b\r\n__exception__\r\n" % (
-                tag.encode(),
-                text,
-                len(text) + 1,
-                tag.encode(),
-            )
+            # The status is out already. The text goes into the answer between marks that the header announced, and
+            # the connection closes before the answer's proper end.
+            marked = _marked(exc, tag)
             await response.write(marked if pack is None else pack.compress(marked) + pack.flush())
             if request.transport is not None:
                 request.transport.close()
+        except ConnectionError as exc:
+            log.debug("a client went away while it was answered: %s", exc)
+        finally:
+            if pull is None or pull.done():
+                self._closers.submit(session.close)
+            else:  # the client has gone; a handle that is at work is not closed but told to stop
+                pull.add_done_callback(lambda _: self._closers.submit(session.close))
+                self._closers.submit(self._kill, mark)
         return response
 
     # ---- the same request, in a thread of the pool
 
-    def _run(self, order: _Order) -> tuple[Answer, Session]:
+    def _run(self, order: Order, mark: str) -> tuple[Answer, Session]:
         assert self._engine is not None
-        session = Session(self._engine, order.mark)
+        session = Session(self._engine, mark)
+        lasting = False
         try:
-            statement, data = _statement_and_data(order)
-            _refuse_what_has_no_place(statement)
+            statement, data = statement_and_data(order)
             order.statement = statement
             session.prepare(order.database, order.settings, order.parameters)
             for name, table in order.tables.items():
@@ -403,17 +273,14 @@ class Door:
                 answer.blocks = _with_headers(answer.blocks)
                 if answer.complete:
                     answer.blocks = iter(list(answer.blocks))
+            lasting = not answer.complete
             return answer, session
         except ValueError as exc:
-            session.close()
             raise EngineError.of(117, "INCORRECT_DATA", str(exc)) from None
-        except BaseException:
-            session.close()
-            raise
         finally:
-            order.body.close()
-            for table in order.tables.values():
-                table.data.close()
+            order.close()
+            if not lasting:
+                session.close()
 
     def _discard(self, work: asyncio.Future[tuple[Answer, Session]]) -> None:
         """The answer to a request whose client is gone."""
@@ -434,75 +301,33 @@ _NO_FIGURES = {
 }  # fmt: skip
 
 
-def _statement_and_data(order: _Order) -> tuple[Statement, Iterator[bytes]]:
-    """The statement, and the data behind it: URL and body are one text, with a line break between them."""
-    content = encoding.unpacked(order.body, order.encoding)
-    head = order.url_query + b"\n" if order.url_query and not order.url_query.endswith(b"\n") else order.url_query
-    limit = len(head) + _HEAD
-    for piece in content:
-        head += piece
-        if len(head) >= limit:
-            break
-    statement = read_statement(head)
-    if statement.input_format is not None:
-        return statement, _data(head[statement.data_from :], content)
-    rest = [head]
-    size = len(head)
-    for piece in content:
-        rest.append(piece)
-        size += len(piece)
-        if size > _STATEMENT:
-            raise EngineError.of(62, "SYNTAX_ERROR", f"the statement is longer than {_STATEMENT} bytes")
-    statement = read_statement(b"".join(rest)) if len(rest) > 1 else statement
-    if not statement.text:
-        raise EngineError.of(62, "SYNTAX_ERROR", "Empty query")
-    return statement, iter(())
+def _headers(order: Order, answer: Answer) -> dict[str, str]:
+    headers = {
+        "Content-Type": _content_type(answer.format),
+        "X-ClickHouse-Server-Display-Name": "pingstream",
+        "X-ClickHouse-Query-Id": order.query_id,
+        "X-ClickHouse-Timezone": order.settings.get("session_timezone") or "UTC",
+        "X-ClickHouse-Summary": json.dumps({k: str(v) for k, v in (_NO_FIGURES | answer.summary).items()}),
+    }
+    if answer.format is not None:
+        headers["X-ClickHouse-Format"] = answer.format
+    if order.packing is not None:
+        headers["Content-Encoding"] = order.packing
+    return headers
 
 
-def _data(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    if first:
-        yield first
-    yield from rest
+def _packed(blocks: Iterator[bytes], pack: Any) -> Iterator[bytes]:
+    for block in blocks:
+        if piece := pack.compress(block):  # what the packer holds back comes with a later block
+            yield piece
+    if tail := pack.flush():
+        yield tail
 
 
-def _refuse_what_has_no_place(statement: Statement) -> None:
-    if statement.several:
-        raise EngineError.of(62, "SYNTAX_ERROR", "Multi-statements are not allowed: send one statement a request.")
-    if statement.local_file:
-        raise EngineError.of(358, "INTO_OUTFILE_NOT_ALLOWED", "INTO OUTFILE and FROM INFILE are not allowed here.")
-
-
-def _refuse_foreign_pages(request: web.Request) -> None:
-    """A browser lets any web page post to a port of this machine; such requests carry the page's origin."""
-    origin = request.headers.get("Origin")
-    if origin and urlsplit(origin).hostname not in ("localhost", "127.0.0.1", "::1"):
-        raise EngineError.of(497, "ACCESS_DENIED", f"Requests of web pages from {origin[:100]} are not served.")
-
-
-async def _read_form(request: web.Request) -> tuple[dict[str, str], dict[str, IO[bytes]]]:
-    fields: dict[str, str] = {}
-    files: dict[str, IO[bytes]] = {}
-    reader = await request.multipart()
-    while (part := await reader.next()) is not None:
-        if not isinstance(part, BodyPartReader) or not part.name:
-            continue
-        if part.filename is None:
-            fields[part.name] = (await part.read()).decode(errors="surrogateescape")
-            continue
-        file = _spool()
-        while piece := await part.read_chunk(1024 * 1024):
-            file.write(piece)
-        file.seek(0)
-        files[part.name] = file
-    return fields, files
-
-
-def _spool() -> IO[bytes]:
-    return tempfile.SpooledTemporaryFile(max_size=_SPOOL)
-
-
-def _structure_of(types: str) -> str:
-    return ", ".join(f"_{number} {name}" for number, name in enumerate(types.split(","), 1))
+def _marked(error: EngineError, tag: str) -> bytes:
+    text = f"{error}".encode(errors="replace")
+    mark = tag.encode()
+    return b"__exception__\r\n%b\r\n%b\n%d %b\r\n__exception__\r\n" % (mark, text, len(text) + 1, mark)
 
 
 def _with_headers(blocks: Iterator[bytes]) -> Iterator[bytes]:

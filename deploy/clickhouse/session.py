@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from deploy.clickhouse.errors import EngineError
 from deploy.clickhouse.statement import Statement
 from sinks.clickhouse.connection import Engine
 
@@ -36,33 +37,6 @@ _AHEAD = 1024 * 1024
 _LONG = 64 * 1024  # characters of parameters that fit into a statement of ordinary length, however they are quoted
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
-_ERROR = re.compile(r"Code: (\d+)\. ")
-_ERROR_NAME = re.compile(r"\(([A-Z][A-Z0-9_]+)\)")
-
-
-class EngineError(Exception):
-    """The engine's refusal as ClickHouse words it: `Code: 60. DB::Exception: … (UNKNOWN_TABLE)`."""
-
-    def __init__(self, code: int, name: str, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-        self.name = name
-
-    @classmethod
-    def of(cls, code: int, name: str, message: str) -> EngineError:
-        """An error of the door's own in the same form."""
-        return cls(code, name, f"Code: {code}. DB::Exception: {message} ({name})")
-
-    @classmethod
-    def read(cls, exc: Exception) -> EngineError:
-        """Reads code and name from an exception of chdb's."""
-        text = str(exc)
-        match = _ERROR.search(text)
-        if match is None:
-            return cls.of(1002, "UNKNOWN_EXCEPTION", text.strip() or type(exc).__name__)
-        text = text[match.start() :].strip()
-        names = _ERROR_NAME.findall(text)
-        return cls(int(match.group(1)), names[-1] if names else "", text)
 
 
 @dataclass
@@ -94,7 +68,7 @@ class Session:
     def __init__(self, engine: Engine, mark: str) -> None:
         self._connection = engine.connection()
         self._stream: Any = None
-        self._settings(log_comment=mark)
+        self._mark = mark
 
     def prepare(self, database: str | None, settings: dict[str, str], parameters: dict[str, str]) -> None:
         """Sets the current database, settings and query parameters.
@@ -102,14 +76,14 @@ class Session:
         Raises:
             EngineError: an unknown database or setting, or a value that cannot be.
         """
-        if database:
+        if database and database != "default":  # where a fresh handle is
             self._query(f"USE {_quote(database, '`')}")
         size = sum(map(len, parameters.values()))
         if size > _LONG:
             # over HTTP a parameter may be longer than a statement, here it comes in one
             self._settings(max_query_size=str(_LONG + 8 * size))
-        self._settings(**{f"param_{name}": value for name, value in parameters.items()})
-        self._settings(**settings)
+        given = {f"param_{name}": value for name, value in parameters.items()}
+        self._settings(**given | settings | {"log_comment": self._mark})
 
     def read_only(self) -> None:
         """From here on data stay as they are; call it last."""

@@ -7,7 +7,7 @@ reads a clock: the as-of day is passed in.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from schemas.dead_letters import HEADER_ATTEMPT, Outcome, Reason, Unreadable
 from schemas.ping import Ping, count, count_leaves, decode_identity, micros, text
+from streams.ledger.forwarding import Case, Forward, decode, encode, message_key
 from streams.ledger.judgement import FUTURE_DAYS, LATE_DAYS, entries_sentence, is_behind, is_future, received_day
 from streams.ledger.kernels import WINDOW
 from streams.ledger.names import Names
@@ -37,6 +38,9 @@ from streams.ledger.usage import Entries, Figures
 
 EDITION_PLANS = {"EES": "starter", "EEP": "premium", "EEU": "ultimate"}
 
+FUTURE_SENTENCE = f"recorded_at lies more than {FUTURE_DAYS} day after the day the message was received - at `$.recorded_at`"
+BEHIND_SENTENCE = "the message was received more than 36 days before the newest one ahead of it in its partition - at `$`"
+
 BATCHES_REMEMBERED = 64
 """Ends of batches kept with the newest timestamp up to them: more than can come again after a crash."""
 
@@ -47,6 +51,8 @@ class Rules:
 
     max_message_bytes: int = 8 * 1024 * 1024
     saas_hostnames: frozenset[str] = frozenset({"gitlab.com"})
+    partition_of: Callable[[bytes], int] | None = None
+    """The partition of a key; without it every message is at home where it is read."""
 
 
 @dataclass
@@ -82,18 +88,20 @@ class _Touched:
     last: int = NEVER
     new_ping: bool = False
     again: bool = False
-    newest: Read | None = None
+    newest: Case | None = None
 
 
 @dataclass
 class Folded:
     """What came of a batch.
 
+    letters, forwards: for the dead-letter and the internal topic, to be acknowledged first.
     changes: for the changelog, to be acknowledged before `rows` and `pings` go to the sink.
     touched: scopes and the range of days whose rows have to be written.
     """
 
     letters: list[Letter] = field(default_factory=list)
+    forwards: list[Forward] = field(default_factory=list)
     pings: list[PingRow] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     touched: list[tuple[Scope, int, int]] = field(default_factory=list)
@@ -128,6 +136,7 @@ class Book:
         self.rolled_to = NEVER
         self.newest_timestamp = NEVER
         self._next_offset: int | None = None
+        self._flush = 0
         own = values.get(partition_key(partition))
         if own is not None:
             version, state = decode_partition(own)
@@ -174,29 +183,56 @@ class Book:
 
     # ---- folding ---------------------------------------------------------------------------------------------------
 
-    def fold(self, records: Sequence[Record], as_of: int) -> Folded:
-        """Judges and folds a batch of the partition's messages, in order.
+    def fold(self, records: Sequence[Record], as_of: int, forwarded: Sequence[Record] = ()) -> Folded:
+        """Judges and folds what a flush has of the partition's messages, in order.
 
         Args:
-            records: contiguous, the first follows the last batch's last.
+            records: of the source topic; contiguous, the first follows the last batch's last.
             as_of: the as-of clock, a day.
+            forwarded: of the internal topic: messages that came in elsewhere under a wrong key.
         """
         out = Folded()
+        self._flush += 1
+        touched: dict[ScopeKey, _Touched] = {}
         read, users = read_batch(
             records, self._last_entries, self._pseudonymiser, self._rules.max_message_bytes, self._rules.saas_hostnames
         )
-        touched: dict[ScopeKey, _Touched] = {}
+        if records:
+            self._judge_all(records, read, users, touched, out)
+        if forwarded:
+            ids: list[npt.NDArray[np.uint64]] = []
+            for record in forwarded:
+                case, some = decode(record.value or b"", len(users.starts) + len(ids))
+                ids += some
+                self._settle(case, touched, out)
+            users.extend(ids)
+        self._fold_touched(touched, users, as_of, out)
+        out.changes.append(self._own_record())
+        return out
+
+    def _judge_all(
+        self,
+        records: Sequence[Record],
+        read: Sequence[Read | Unreadable],
+        users: Users,
+        touched: dict[ScopeKey, _Touched],
+        out: Folded,
+    ) -> None:
         if records[0].offset != self._next_offset:
             self._find_newest_before(records[0].offset)
         for record, message in zip(records, read, strict=True):
-            self._judge(record, message, touched, out)
+            case = self._judge(record, message)
+            if case is None:
+                assert isinstance(message, Unreadable)
+                self._dead((self.partition, record.offset), record.timestamp, _attempt(record), message.reason, message.sentence, out)
+            elif self._is_home(case):
+                self._settle(case, touched, out)
+            else:
+                out.forwards.append(encode(case, users.ids, users.starts, users.lengths))
             if record.timestamp > self.newest_timestamp:
                 self.newest_timestamp = record.timestamp
         self._next_offset = records[-1].offset + 1
         self._newest_before = [*self._newest_before[1 - BATCHES_REMEMBERED :], (self._next_offset, self.newest_timestamp)]
-        self._fold_touched(touched, users, as_of, out)
-        out.changes.append(self._own_record())
-        return out
 
     def _find_newest_before(self, offset: int) -> None:
         """The newest timestamp ahead of a message, as it was when the message came first."""
@@ -204,92 +240,98 @@ class Book:
         self.newest_timestamp = self._newest_before[-1][1] if self._newest_before else NEVER
 
     def _last_entries(self, key: ScopeKey) -> dict[int, Entry]:
-        return self._scope(key).known
+        scope = self._scopes.get(key)
+        return scope.known if scope is not None else {}
 
-    def _judge(
-        self, record: Record, message: Read | Unreadable, touched: dict[ScopeKey, _Touched], out: Folded
-    ) -> None:
-        attempt = _attempt(record)
+    def _is_home(self, case: Case) -> bool:
+        """Whether the scope's key lives in this partition, whatever key the message came under."""
+        if self._rules.partition_of is None or case.scope in self._scopes:
+            return True
+        return self._rules.partition_of(message_key(case.scope.population, case.key)) == self.partition
+
+    def _judge(self, record: Record, message: Read | Unreadable) -> Case | None:
+        """Everything but whether the ping was sent before; None when the message names no ping."""
+        place, attempt = (self.partition, record.offset), _attempt(record)
         if isinstance(message, Unreadable):
-            if message.reason is Reason.INVALID and not attempt and self._known_invalid(record):
-                out.tally.outcomes[Outcome.DUPLICATE] += 1
-            else:
-                self._dead(record, message.reason, message.sentence, attempt, out)
-            return
-        scope = self._scope(message.scope)
+            identity = decode_identity(record.value or b"") if message.reason is Reason.INVALID else None
+            if identity is None:
+                return None
+            ping = Ping(identity.uuid, identity.recorded_at, identity.hostname, identity.namespace_id)
+            scope, key = identify(ping, self._rules.saas_hostnames)
+            verdict = message.reason, message.sentence
+            return Case(place, record.timestamp, attempt, scope, key, micros(ping.recorded_at), verdict, [], [], 0, 0, None)
+        case = Case(place, record.timestamp, attempt, message.scope, message.key, message.recorded_at, None, [], [], 0, 0, None)
+        received = received_day(record.timestamp)
+        if message.error is not None:
+            case.verdict = Reason.INVALID, message.error
+        elif is_future(message.recorded_at // DAY_US, received):
+            case.verdict = Reason.FUTURE, FUTURE_SENTENCE
+        elif is_behind(record.timestamp, self.newest_timestamp):
+            case.verdict = Reason.LATE, BEHIND_SENTENCE
+        else:
+            oldest, newest = received - LATE_DAYS, received + FUTURE_DAYS
+            for entry in message.entries:
+                if entry.day < oldest:
+                    case.late += entry.count
+                elif entry.day > newest:
+                    case.future += entry.count
+                else:
+                    case.entries.append(entry)
+            if not case.late and not case.future:
+                case.hashes = message.hashes
+            case.row = _ping_row(record, message)
+        return case
+
+    def _settle(self, case: Case, touched: dict[ScopeKey, _Touched], out: Folded) -> None:
+        """Gives a case its outcome: duplicate, dead or applied."""
+        scope = self._scope(case.scope)
         again = False
-        if (message.key, message.recorded_at) in scope.pings and not attempt:
-            again = scope.pings.came_from(message.key, message.recorded_at) == (self.partition, record.offset)
+        if not case.attempt and (case.key, case.recorded_at) in scope.pings:
+            again = scope.pings.came_from(case.key, case.recorded_at, case.place)
             if not again:
                 out.tally.outcomes[Outcome.DUPLICATE] += 1
                 return
-        if message.error is not None:
-            self._dead(record, Reason.INVALID, message.error, attempt, out)
+        if case.row is None:
+            assert case.verdict is not None
+            self._dead(case.place, case.timestamp, case.attempt, *case.verdict, out)
             return
-        received = received_day(record.timestamp)
-        if is_future(message.recorded_at // DAY_US, received):
-            sentence = f"recorded_at lies more than {FUTURE_DAYS} day after the day the message was received - at `$.recorded_at`"
-            self._dead(record, Reason.FUTURE, sentence, attempt, out)
-            return
-        if not again and is_behind(record.timestamp, self.newest_timestamp):
-            sentence = "the message was received more than 36 days before the newest one ahead of it in its partition - at `$`"
-            self._dead(record, Reason.LATE, sentence, attempt, out)
-            return
-        work = touched.get(message.scope)
+        work = touched.get(case.scope)
         if work is None:
-            work = touched[message.scope] = _Touched()
-            if not again:
-                scope.pings.new_flush()
-        self._apply(record, message, received, work, attempt, out)
+            work = touched[case.scope] = _Touched()
+        self._apply(case, work)
         if again:
             work.again = True
-            if message.entries:
-                work.first = min(work.first, *(entry.day for entry in message.entries))
-                work.last = max(work.last, *(entry.day for entry in message.entries))
+            if case.entries:
+                work.first = min(work.first, *(entry.day for entry in case.entries))
+                work.last = max(work.last, *(entry.day for entry in case.entries))
         else:
-            scope.pings.add(message.key, message.recorded_at, (self.partition, record.offset))
+            scope.pings.add(case.key, case.recorded_at, case.place, self._flush)
             work.new_ping = True
-        out.pings.append(_ping_row(record, message))
+        if case.late or case.future:
+            reason = Reason.FUTURE if case.future else Reason.LATE
+            out.letters.append(Letter(case.place, case.timestamp, reason, entries_sentence(case.late, case.future), case.attempt))
+            out.tally.reasons[reason] += 1
+        out.pings.append(case.row)
         out.tally.outcomes[Outcome.APPLIED] += 1
 
-    def _known_invalid(self, record: Record) -> bool:
-        identity = decode_identity(record.value or b"")
-        if identity is None:
-            return False
-        ping = Ping(identity.uuid, identity.recorded_at, identity.hostname, identity.namespace_id)
-        key, name = identify(ping, self._rules.saas_hostnames)
-        return (name, micros(identity.recorded_at)) in self._scope(key).pings
-
-    def _dead(self, record: Record, reason: Reason, sentence: str, attempt: int, out: Folded) -> None:
-        out.letters.append(Letter(record, reason, sentence, attempt))
+    def _dead(self, place: tuple[int, int], timestamp: int, attempt: int, reason: Reason, sentence: str, out: Folded) -> None:
+        out.letters.append(Letter(place, timestamp, reason, sentence, attempt))
         out.tally.outcomes[Outcome.DEAD] += 1
         out.tally.reasons[reason] += 1
 
-    def _apply(self, record: Record, message: Read, received: int, work: _Touched, attempt: int, out: Folded) -> None:
-        oldest, newest = received - LATE_DAYS, received + FUTURE_DAYS
-        late = future = 0
+    def _apply(self, case: Case, work: _Touched) -> None:
         sums: dict[tuple[int, str, str], int] = {}
-        for entry in message.entries:
-            day = entry.day
-            if day < oldest:
-                late += entry.count
-            elif day > newest:
-                future += entry.count
-            else:
-                if not entry.folded:
-                    entry.folded = True
-                    work.entries.append(entry)
-                if entry.sessions is not None:
-                    name = day, entry.stage, entry.feature
-                    sums[name] = sums.get(name, 0) + entry.sessions
+        for entry in case.entries:
+            if not entry.folded:
+                entry.folded = True
+                work.entries.append(entry)
+            if entry.sessions is not None:
+                name = entry.day, entry.stage, entry.feature
+                sums[name] = sums.get(name, 0) + entry.sessions
         if sums:
             work.sessions.extend((*name, number) for name, number in sums.items())
-        if message.hashes:
-            work.newest = message
-        if late or future:
-            reason = Reason.FUTURE if future else Reason.LATE
-            out.letters.append(Letter(record, reason, entries_sentence(late, future), attempt))
-            out.tally.reasons[reason] += 1
+        if case.hashes:
+            work.newest = case
 
     def _fold_touched(self, touched: dict[ScopeKey, _Touched], users: Users, as_of: int, out: Folded) -> None:
         order: list[Entry] = []
@@ -324,15 +366,13 @@ class Book:
             days += [int(found.min()), int(found.max())]
         if work.again and work.last > NEVER:
             days += [work.first, work.last]
-        self._mark(scope, days, work.again, as_of, out)
+        self._mark(scope, days, as_of, out)
         if len(changed) or raised or work.new_ping:
             scope.revision += 1
             rows = entries.new_rows[rows_from : entries.new_total] if entries is not None else np.empty(0, np.int32)
             out.changes += self._packer.changes(scope, self.epoch, entries, changed, rows, raised)
         if work.newest is not None:
-            # What was taken out may be right in a later message.
-            pairs = zip(work.newest.hashes, work.newest.entries, strict=False)
-            scope.known = {number: entry for number, entry in pairs if entry.folded}
+            scope.known = dict(zip(work.newest.hashes, work.newest.entries, strict=False))
         for entry in work.entries:
             entry.users = None
 
@@ -345,16 +385,18 @@ class Book:
             best[cell] = max(best.get(cell, -1), number)
         return [(day, column, number) for (day, column), number in best.items() if scope.ledger.raise_sessions(day, column, number)]
 
-    def _mark(self, scope: Scope, days: list[int], again: bool, as_of: int, out: Folded) -> None:
-        """Which rows have to be written: those that a changed day reaches, those the horizon moves over, and, when a
-        message comes again, all that its first coming wrote."""
+    def _mark(self, scope: Scope, days: list[int], as_of: int, out: Folded) -> None:
+        """Which rows have to be written: those that a changed day reaches, those the horizon moves over, and, of a scope that
+        was read back from state, those that its last flush may not have written."""
         ledger = scope.ledger
         if ledger.newest < 0:
             return
         before = max(scope.written_to, self.rolled_to)
         horizon = max(before, min(ledger.newest, as_of))
         scope.written_to = max(scope.written_to, min(ledger.newest, as_of))
-        first = min([*days, before + 1, *([scope.dirty_from] if again and scope.dirty_from > NEVER else [])])
+        again = scope.unsure and scope.dirty_from > NEVER
+        scope.unsure = False
+        first = min([*days, before + 1, *([scope.dirty_from] if again else [])])
         last = horizon if again or horizon > before else min(max(days, default=NEVER) + WINDOW, horizon)
         first, last = max(first, ledger.oldest), min(last, ledger.last_day)
         if first <= last:
@@ -431,7 +473,7 @@ def _ping_row(record: Record, message: Read) -> PingRow:
         known,
         failed,
         text(ping.license_subscription_id) or "",
-        text(ping.license_sha256) or "",
+        text(ping.license_sha256) or text(ping.license_md5) or "",
     )
 
 

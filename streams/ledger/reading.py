@@ -108,6 +108,13 @@ class Users:
             ids = np.concatenate([ids, *more])
         self.ids, self.starts, self.lengths = ids, starts, lengths
 
+    def extend(self, more: list[npt.NDArray[np.uint64]]) -> None:
+        """Appends entries whose users are pseudonymous already."""
+        lengths = np.fromiter(map(len, more), np.int64, len(more))
+        self.starts = np.concatenate([self.starts, len(self.ids) + np.cumsum(lengths) - lengths])
+        self.lengths = np.concatenate([self.lengths, lengths])
+        self.ids = np.concatenate([self.ids, *more])
+
 
 _NO_USERS = msgspec.Raw(b"[]")
 

@@ -29,9 +29,10 @@ class Record(Protocol):
 
 
 class Letter(NamedTuple):
-    """A dead letter: the record as it came and why."""
+    """A dead letter about the message at `place` (partition and offset in the source topic), received at `timestamp`, ms."""
 
-    record: Record
+    place: tuple[int, int]
+    timestamp: int
     reason: Reason
     sentence: str
     attempt: int

@@ -15,19 +15,23 @@ REMEMBERED_US = 400 * DAY_US
 
 NEVER = -(2**31)
 
+LOADED = -1
+"""Number of the flush of what was read back from state."""
+
 
 class PingLog:
-    """Which pings are known, by identity; of those of the last flush, where they stood in Kafka.
+    """Which pings are known, by identity; of the newest ones, where their messages stood in Kafka.
 
     The place tells a message that comes again after a crash, whose rows may not have been written, from one that was
-    sent twice.
+    sent twice. Messages of one source partition come again in their order, so a new one of it in a later flush says
+    that those before it are done with.
     """
 
     __slots__ = ("_recent", "_times")
 
     def __init__(self) -> None:
         self._times: dict[PingKey, array[int]] = {}
-        self._recent: dict[tuple[PingKey, int], tuple[int, int]] = {}
+        self._recent: dict[int, tuple[int, dict[tuple[PingKey, int], int]]] = {}
 
     def __contains__(self, ping: tuple[PingKey, int]) -> bool:
         times = self._times.get(ping[0])
@@ -36,8 +40,8 @@ class PingLog:
         at = bisect_left(times, ping[1])
         return at < len(times) and times[at] == ping[1]
 
-    def add(self, key: PingKey, recorded_at: int, place: tuple[int, int] | None) -> None:
-        """Remembers a ping; `place`: partition and offset of its message, None when it is read from older state."""
+    def add(self, key: PingKey, recorded_at: int, place: tuple[int, int], flush: int) -> None:
+        """Remembers a ping; `place`: source partition and offset of its message, `flush`: the number of the flush."""
         times = self._times.get(key)
         if times is None:
             times = self._times[key] = array("q")
@@ -49,21 +53,31 @@ class PingLog:
             at = bisect_left(times, recorded_at)
             if times[at] != recorded_at:
                 times.insert(at, recorded_at)
-        if place is not None:
-            self._recent[key, recorded_at] = place
+        partition, offset = place
+        recent = self._recent.get(partition)
+        if recent is None or recent[0] != flush:
+            recent = self._recent[partition] = flush, {}
+        recent[1][key, recorded_at] = offset
 
-    def came_from(self, key: PingKey, recorded_at: int) -> tuple[int, int] | None:
-        """Place of a ping of the last flush; None for an older one."""
-        return self._recent.get((key, recorded_at))
-
-    def new_flush(self) -> None:
-        """Forgets places: everything before is accepted by the sink."""
-        self._recent.clear()
+    def came_from(self, key: PingKey, recorded_at: int, place: tuple[int, int]) -> bool:
+        """Whether a known ping is the very message at `place`, come again."""
+        recent = self._recent.get(place[0])
+        return recent is not None and recent[1].get((key, recorded_at)) == place[1]
 
     @property
     def recent(self) -> list[tuple[PingKey, int, tuple[int, int]]]:
-        """(key, recorded_at, place) of the pings of this flush."""
-        return [(key, recorded_at, place) for (key, recorded_at), place in self._recent.items()]
+        """(key, recorded_at, place) of the newest pings."""
+        return [
+            (key, recorded_at, (partition, offset))
+            for partition, (_, pings) in self._recent.items()
+            for (key, recorded_at), offset in pings.items()
+        ]
+
+    def load_recent(self, recent: list[tuple[PingKey, int, tuple[int, int]]]) -> None:
+        """Takes what `recent` gave, instead of what was there."""
+        self._recent.clear()
+        for key, recorded_at, place in recent:
+            self.add(key, recorded_at, place, LOADED)
 
     def items(self) -> Iterator[tuple[PingKey, bytes]]:
         """Every key with its times as native 64-bit numbers."""
@@ -82,7 +96,9 @@ class Scope:
     Attributes:
         revision: rises with every change; with the owner's epoch it is the version of the scope's rows.
         written_to: last day whose row is written, as of the last change.
-        dirty_from: first day whose row the last flush wrote: from there rows are written again after a crash.
+        dirty_from: first day whose row the last flush wrote.
+        unsure: read back from state: whether the rows of its last flush were accepted is not known, so the next flush
+            that touches the scope writes them again.
         known: activity entries of the last ping, by the hash of their bytes; not durable, only a short cut.
         base: (epoch, revision) of the state's base in the changelog, None while there is none.
         deltas: bytes of each delta written on top of the base.
@@ -90,7 +106,7 @@ class Scope:
 
     __slots__ = (
         "base", "base_bytes", "deltas", "digest", "dirty_from", "key", "known", "ledger", "parity",
-        "parts", "pings", "revision", "written_features", "written_to", "written_users",
+        "parts", "pings", "revision", "unsure", "written_features", "written_to", "written_users",
     )  # fmt: skip
 
     def __init__(self, key: ScopeKey, digest: bytes) -> None:
@@ -102,6 +118,7 @@ class Scope:
         self.revision = 0
         self.written_to = NEVER
         self.dirty_from = NEVER
+        self.unsure = False
         self.base: tuple[int, int] | None = None
         self.base_bytes = 0
         self.parts = 0

@@ -317,6 +317,7 @@ class Packer:
             scope.deltas.append(len(found))
             self._load_delta(scope, delta, names)
         scope.written_features, scope.written_users = len(scope.ledger.features), scope.ledger.count
+        scope.unsure = True
         return scope
 
     def _part(self, values: dict[bytes, bytes], digest: bytes, parity: int, part: int, version: Version) -> bytes:
@@ -355,14 +356,17 @@ class Packer:
         )
         for day, column, number in delta.sessions:
             ledger.raise_sessions(day, column, number)
-        scope.pings.new_flush()
         _load_recent(scope, delta.pings)
         scope.written_to, scope.dirty_from = delta.written_to, delta.dirty_from
 
 
 def _load_recent(scope: Scope, recent: Iterable[Any]) -> None:
-    for uuid, hostname, namespace_id, recorded_at, partition, offset in recent:
-        scope.pings.add(PingKey(uuid, hostname, namespace_id), recorded_at, (partition, offset))
+    scope.pings.load_recent(
+        [
+            (PingKey(uuid, hostname, namespace_id), recorded_at, (partition, offset))
+            for uuid, hostname, namespace_id, recorded_at, partition, offset in recent
+        ]
+    )
 
 
 def _row_type(users: int) -> str:

@@ -90,14 +90,13 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         generation = self.app.consumer_generation_id
         self._next = {}
         await super().perform_seek()
-        positions: dict[TP, int] = {}
-        for tp in self.assignment():
-            if not self._is_changelog_tp(tp):
-                offset = self._committed_offset[tp]
-                if not offset:
-                    offset = (await self.earliest_offsets(tp))[tp]
-                    await self._thread.seek_wait({tp: offset})
-                positions[tp] = offset
+        sources = [tp for tp in self.assignment() if not self._is_changelog_tp(tp)]
+        positions: dict[TP, int] = {tp: self._committed_offset[tp] or 0 for tp in sources}
+        if fresh := [tp for tp in sources if not positions[tp]]:
+            # Asked for at once: each question waits behind a fetch under way, up to 1.5 s.
+            earliest = await self.earliest_offsets(*fresh)
+            await self._thread.seek_wait(earliest)
+            positions.update(earliest)
         self._starts = dict(positions)
         self._next, self._next_generation = positions, generation
 

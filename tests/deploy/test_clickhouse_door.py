@@ -463,7 +463,7 @@ def test_a_query_whose_client_is_gone_is_ended(door: Door) -> None:
     until(door, 0)
 
 
-def test_an_answer_that_nobody_reads_on_is_ended(door: Door) -> None:
+def test_an_answer_that_nobody_reads_on_is_ended(door: Door, caplog: pytest.LogCaptureFixture) -> None:
     connection = http.client.HTTPConnection(urlsplit(door.address).netloc)
     connection.request(
         "POST", "/", "SELECT cityHash64(number) FROM numbers(100000000000)", {"X-ClickHouse-Key": PASSWORD}
@@ -472,6 +472,7 @@ def test_an_answer_that_nobody_reads_on_is_ended(door: Door) -> None:
     until(door, 1)
     connection.close()
     until(door, 0)
+    assert caplog.records == []
 
 
 # ---- beginning and end; an engine of their own

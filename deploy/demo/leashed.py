@@ -1,0 +1,80 @@
+"""A program that runs beside us and must not outlive us, however we end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import deploy.kafka.leash
+
+_LEASH: Final = Path(deploy.kafka.leash.__file__)
+_KILL_SECONDS: Final = 10.0
+
+
+class Leashed:
+    """A process on the leash that the local Kafka is on (see `deploy.kafka.leash`), its output in a file.
+
+    It gets no Ctrl-C from the terminal: its owner decides the order of an end.
+
+    Args:
+        command: program and arguments.
+        log: file that its output is appended to.
+        folder: its working directory.
+        environment: all of it.
+    """
+
+    def __init__(self, command: Sequence[str], log: Path, folder: Path, environment: Mapping[str, str]) -> None:
+        self.log_file = log
+        with log.open("ab") as out:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(_LEASH), *command],
+                cwd=folder,
+                env=dict(environment),
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._process.poll()
+
+    def log(self) -> str:
+        """All that it has said."""
+        return self.log_file.read_text(errors="replace")
+
+    def log_end(self, lines: int = 15) -> str:
+        """The last lines that it has said."""
+        return "\n".join(deque(self.log().splitlines(), lines)) or "(nothing)"
+
+    def stop(self, grace: float) -> None:
+        """Ends it in order (SIGTERM), or with SIGKILL when it takes longer than `grace` seconds."""
+        try:
+            self._process.terminate()
+            self._process.wait(grace)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """Ends it at once with SIGKILL. Does nothing when it has ended."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()  # the leash kills it, waits for its end, and ends itself
+        try:
+            self._process.wait(_KILL_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def plain_environment(prefix: str) -> dict[str, str]:
+    """Our environment without the variables whose names begin with `prefix`."""
+    return {name: value for name, value in os.environ.items() if not name.upper().startswith(prefix)}

@@ -1,0 +1,40 @@
+"""Messages under a wrong key, on to the partition where their scope lives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.partitioner import murmur2
+
+from streams.ledger.forwarding import Forward
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Kafka's default partition of a key: murmur2, as the Java client, aiokafka and librdkafka's `murmur2` have it."""
+    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+
+
+class Forwarder:
+    """The internal topic."""
+
+    def __init__(self, producer: AIOKafkaProducer, topic: str, partitions: int) -> None:
+        self._producer = producer
+        self._topic = topic
+        self._partitions = partitions
+
+    async def send(self, forwards: Iterable[Forward]) -> None:
+        """Returns once all are acknowledged. The original timestamps are kept."""
+        waiting: list[Any] = [
+            await self._producer.send(
+                self._topic,
+                value=forward.value,
+                key=forward.key,
+                partition=partition_of(forward.key, self._partitions),
+                timestamp_ms=forward.timestamp,
+            )
+            for forward in forwards
+        ]
+        await asyncio.gather(*waiting)

@@ -1,0 +1,112 @@
+"""Pings through a real Kafka, a worker and embedded ClickHouse: every table is what the oracle computes."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from deploy.fleet import Fleet, FleetSpec
+from sinks.topics import USAGE_PINGS
+from tests.running import assert_equals_oracle, expected, new_site, stop_in_order, table
+
+LAST_DAY = dt.date(2026, 3, 20)
+
+
+def fleet(wrong_keys: float = 0.0, seed: int = 11, installations: int = 25, days: int = 50) -> Fleet:
+    return Fleet(
+        FleetSpec(
+            last_day=LAST_DAY, days=days, seed=seed, installations=installations, users=8, duplicates=0.08,
+            reordered=0.2, reorder_days=17, late=0.04, future=0.04, broken=0.05, wrong_keys=wrong_keys,
+        )
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrong_keys", [0.0])
+def test_tables_equal_the_oracle_whatever_is_sent_again_and_however_the_clock_moves(
+    tmp_path: Path, wrong_keys: float
+) -> None:
+    messages = list(fleet(wrong_keys).messages())
+    with new_site(tmp_path) as site:
+        site.send(messages)
+        site.drain(as_of=LAST_DAY.isoformat())
+        records = site.read()
+        with site.tables() as client:
+            first = assert_equals_oracle(client, records, LAST_DAY)
+            assert len(first.usage_kpi) > 10_000
+            assert {letter["reason"] for letter in first.dead_letter} >= {"late", "future", "invalid", "not_json"}
+            figures = table(client, "usage_kpi")
+
+        with site.worker(as_of=LAST_DAY.isoformat()) as worker:
+            worker.wait_ready()
+            again = site.send(messages)
+            worker.wait_read(again)
+            counted = worker.outcomes()
+            stop_in_order(worker)
+        records = site.read()
+        with site.tables() as client:
+            both = assert_equals_oracle(client, records, LAST_DAY)
+            assert counted == Counter(both.outcomes) - Counter(first.outcomes)
+            assert not counted[USAGE_PINGS, "applied"] and counted[USAGE_PINGS, "duplicate"] > len(messages) // 2
+            key = sorted(map(repr, figures))
+            assert key == sorted(map(repr, table(client, "usage_kpi")))
+
+        for days in (3, 40):
+            as_of = LAST_DAY + dt.timedelta(days=days)
+            site.drain(as_of=as_of.isoformat())
+            with site.tables() as client:
+                aged = assert_equals_oracle(client, records, as_of)
+        assert aged.kpi_mau[-1]["mau"] == 0 and aged.kpi_mau[-1]["as_of"] < as_of
+
+
+@pytest.mark.slow
+def test_a_running_worker_keeps_up_with_messages_that_trickle_in_and_stops_in_the_middle_of_them(tmp_path: Path) -> None:
+    messages = list(fleet(seed=12, installations=10, days=45).messages())
+    with new_site(tmp_path) as site:
+        with site.worker(as_of=LAST_DAY.isoformat()) as worker:
+            worker.wait_ready()
+            sender = threading.Thread(target=site.send, args=(messages,), kwargs={"rate": 150})
+            sender.start()
+            worker.wait_read(len(messages) // 3)
+            stop_in_order(worker)
+            assert sender.is_alive(), "the worker was to be stopped in mid-stream"
+        with site.worker(as_of=LAST_DAY.isoformat()) as worker:
+            sender.join()
+            records = site.read()
+            assert len(records) == len(messages)
+            worker.wait_ready()
+            # Whatever the first one left, the second one has to be through with when there is no lag.
+            rest = len(messages) - len(messages) // 3
+            worker.wait_caught_up()
+            assert sum(worker.outcomes().values()) <= rest, "an orderly end commits what was acknowledged"
+            with site.tables() as client:
+                assert_equals_oracle(client, records, LAST_DAY)
+            stop_in_order(worker)
+        with site.tables() as client:
+            assert_equals_oracle(client, records, LAST_DAY)
+
+
+def test_as_of_before_the_newest_facts_writes_no_later_rows_and_a_later_clock_brings_them(tmp_path: Path) -> None:
+    messages = list(fleet(seed=13, installations=4, days=20).messages())
+    early = LAST_DAY - dt.timedelta(days=9)
+    with new_site(tmp_path) as site:
+        site.send(messages)
+        records = site.read()
+        for as_of in (early, LAST_DAY):
+            site.drain(as_of=as_of.isoformat())
+            with site.tables() as client:
+                assert_equals_oracle(client, records, as_of)
+                assert max(row["as_of"] for row in table(client, "usage_kpi")) == as_of
+        assert len(expected(records, early).usage_kpi) < len(expected(records, LAST_DAY).usage_kpi)
+
+
+def test_nothing_was_ever_sent(tmp_path: Path) -> None:
+    with new_site(tmp_path) as site:
+        site.drain(as_of=LAST_DAY.isoformat())
+        with site.tables() as client:
+            assert_equals_oracle(client, [], LAST_DAY)
+
