@@ -305,13 +305,15 @@ async def _read(bootstrap: str, topic: str) -> list[ConsumerRecord]:
     if not partitions:
         return []
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap, enable_auto_commit=False, max_partition_fetch_bytes=32 * 1024 * 1024
+        bootstrap_servers=bootstrap,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=32 * 1024 * 1024,
     )
     await consumer.start()
     try:
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
-        await consumer.seek_to_beginning(*partitions)
         found: list[ConsumerRecord] = []
         deadline = asyncio.get_running_loop().time() + 60
         while any([await consumer.position(tp) < end for tp, end in ends.items()]):

@@ -44,11 +44,6 @@ PASSED_ON: Final = (
 )  # fmt: skip
 """Settings that the demo's worker gets from the demo. Its key it makes itself, in the demo's folder."""
 
-SHARES: Final = {
-    "duplicates": 0.01, "reordered": 0.02, "late": 0.002, "future": 0.002, "broken": 0.004, "wrong_keys": 0.005,
-}  # fmt: skip
-"""What goes wrong on the way, as shares of the pings."""
-
 STALL_SECONDS: Final = 90.0
 """Without a message sent or processed for so long the demo gives up."""
 
@@ -95,7 +90,10 @@ def command(settings: Settings, installations: int, days: int, seed: int, keep: 
     if as_of > dt.datetime.now(dt.UTC).date():
         raise WrongUse(f"--as-of {as_of} lies in the future; the demo's newest pings are of that day")
     try:
-        spec = FleetSpec(last_day=as_of, days=days, seed=seed, installations=installations, **SHARES)
+        spec = FleetSpec(
+            last_day=as_of, days=days, seed=seed, installations=installations,
+            duplicates=0.01, reordered=0.02, late=0.002, future=0.002, broken=0.004, wrong_keys=0.005,
+        )  # fmt: skip
     except ValueError as exc:
         raise WrongUse(str(exc)) from None
 
@@ -290,36 +288,42 @@ def _at_once(kill: Callable[[], None]) -> None:
 
 
 def _say_where(shown: Path, address: str, kafka: str) -> None:
-    program, folder = _program(), shlex.quote(str(shown))
+    folder = shlex.quote(str(shown))
     _say(
-        f"""Still running, with {LIVE_RATE:.0f} more pings a second, until Ctrl-C. In another terminal:
-
-  {program} kpi mau --data-dir {folder}
-  {program} dlq list --kafka {kafka}
-  curl {address}/metrics
-"""
+        f"Still running, with {LIVE_RATE:.0f} more pings a second, until Ctrl-C. In another terminal:",
+        (f"kpi mau --data-dir {folder}", "more users at each look"),
+        (f"dlq list --kafka {kafka}", "dead letters"),
+        (f"send ping.json --kafka {kafka}", "a payload of your own"),
     )
+    click.echo(f"  metrics, for Prometheus: {address}/metrics\n", err=True)
 
 
 def _say_what_next(shown: Path) -> None:
-    program, folder = _program(), shlex.quote(str(shown))
+    folder = shlex.quote(str(shown))
     _say(
-        f"""Everything has ended; the data are in {shown}. Where to look next:
-
-  {program} kpi --data-dir {folder}                        the KPI views
-  {program} kpi feature_mau --data-dir {folder}            one of them, newest day
-  {program} sql "select * from kpi_mau order by as_of" --data-dir {folder}
-  {program} broker --data-dir {folder}                     its Kafka again, and then, beside it:
-  {program} dlq list                                                   the dead letters
-  {program} demo --keep                                                live: /metrics, more pings all the time
-
-In earnest, each in a terminal of its own:
-
-  {program} broker              or PINGSTREAM_KAFKA=host:9092, your cluster
-  {program} worker              metrics on http://127.0.0.1:8088/metrics
-  {program} send ping.json      real payloads
-"""
+        f"Everything has ended; the data are in {shown}. Where to look next:",
+        (f"kpi --data-dir {folder}", "the KPI views"),
+        (f"kpi feature_mau --data-dir {folder}", "one of them, newest day"),
+        (f'sql "select * from kpi_mau order by as_of" --data-dir {folder}', "any query"),
+        (f"broker --data-dir {folder}", "the demo's Kafka again, and beside it:"),
+        ("dlq list", "its dead letters"),
+        ("demo --keep", "stays: more pings all the time, and /metrics"),
     )
+    _say(
+        "In earnest, each in a terminal of its own (settings: --help, or PINGSTREAM_… in the environment):",
+        ("broker", "or PINGSTREAM_KAFKA=host:9092, your cluster"),
+        ("worker", "metrics on http://127.0.0.1:8088/metrics"),
+        ("send ping.json", "real payloads"),
+    )
+
+
+def _say(sentence: str, *commands: tuple[str, str]) -> None:
+    """A sentence, and commands to copy with what they are for."""
+    sys.stdout.flush()
+    program = _program()
+    width = max(len(arguments) for arguments, _ in commands)
+    lines = [f"  {program} {arguments:{width}}   # {purpose}" for arguments, purpose in commands]
+    click.echo("\n".join([sentence, "", *lines, ""]), err=True)
 
 
 def _program() -> str:
@@ -328,8 +332,3 @@ def _program() -> str:
     if called.name != "pingstream" or shutil.which("pingstream"):
         return "pingstream"
     return min(str(called), os.path.relpath(called), key=len)
-
-
-def _say(text: str) -> None:
-    sys.stdout.flush()
-    click.echo(text, err=True)

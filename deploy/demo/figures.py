@@ -107,7 +107,7 @@ def _kpi(figure: Figure, answer: Answer) -> RenderableType:
             name, justify="left" if "String" in type_name or "Date" in type_name else "right", no_wrap=True
         )
     for row in answer.rows:
-        table.add_row(*(_shown(value) for value in row))
+        table.add_row(*(_shown(value, type_name) for value, type_name in zip(row, answer.types, strict=True)))
     return _titled(figure.view, figure.sentence, table)
 
 
@@ -123,16 +123,13 @@ def _outcomes(counts: Counts) -> Table:
     return table
 
 
-def _shown(value: Any) -> str:
-    """Numbers with their thousands, ratios to three digits behind the point."""
-    match value:
-        case None:
-            return "–"
-        case float():
-            return f"{value:,.3f}"
-        case int():
-            return f"{value:,}"
-    return str(value)
+def _shown(value: Any, type_name: str = "UInt64") -> str:
+    """Numbers with their thousands, ratios with three digits behind the point."""
+    if value is None:
+        return "–"
+    if isinstance(value, str):
+        return value
+    return f"{value:,.3f}" if "Float" in type_name else f"{value:,}"
 
 
 def _table() -> Table:

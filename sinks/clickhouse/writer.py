@@ -23,7 +23,7 @@ PING_SCHEMA = pa.schema(
         ("hostname", pa.string()),
         ("namespace_id", pa.string()),
         ("recorded_at", pa.timestamp("us", "UTC")),
-        ("received_at", pa.timestamp("us", "UTC")),
+        ("received_at", pa.timestamp("ms", "UTC")),
         ("population", pa.string()),
         ("scope_id", pa.string()),
         ("version", pa.string()),

@@ -460,7 +460,7 @@ def _ping_row(record: Record, message: Read) -> PingRow:
         key.hostname,
         key.namespace_id,
         message.recorded_at,
-        record.timestamp * 1000,
+        record.timestamp,
         scope.population,
         scope.scope_id,
         text(ping.version) or "",

@@ -39,7 +39,7 @@ class Letter(NamedTuple):
 
 
 class PingRow(NamedTuple):
-    """One row of `usage_ping`: times in microseconds since 1970."""
+    """One row of `usage_ping`; since 1970: `recorded_at` in microseconds, `received_at` in milliseconds."""
 
     uuid: str
     hostname: str
