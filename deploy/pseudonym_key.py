@@ -28,7 +28,9 @@ def pseudonym_key(settings: Settings) -> bytes:
     file = settings.data_dir / FILE
     if not file.exists():
         _make(file)
-        log.info("made a pseudonym key; keep it, other workers need the same (PINGSTREAM_PSEUDONYM_KEY)", file=str(file))
+        log.info(
+            "made a pseudonym key; keep it, other workers need the same (PINGSTREAM_PSEUDONYM_KEY)", file=str(file)
+        )
     try:
         key = file.read_bytes().strip()
     except OSError as exc:

@@ -225,9 +225,7 @@ def _check(ping: Ping) -> Ping:
     if ping.recorded_at < EPOCH:
         raise Unreadable(Reason.INVALID, "recorded_at lies before 1970 - at `$.recorded_at`")
     if not _hostname_fits(ping.hostname):
-        raise Unreadable(
-            Reason.INVALID, f"the host name has more than {MAX_HOSTNAME} characters - at `$.hostname`"
-        )
+        raise Unreadable(Reason.INVALID, f"the host name has more than {MAX_HOSTNAME} characters - at `$.hostname`")
     for index, session in enumerate(ping.sessions or ()):
         if isinstance(session.user, int) and session.user > MAX_ID:
             raise Unreadable(Reason.INVALID, f"Expected `int` <= 2**64 - 1 - at `$.sessions[{index}].user`")
@@ -273,7 +271,9 @@ def _refuse_json(value: bytes) -> Any:
         raise Unreadable(Reason.NOT_JSON, f"no JSON: {exc}") from None
 
 
-_SURROGATE = re.compile(rb"(?<!\\)((?:\\\\)*)((?:\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2})")
+_SURROGATE = re.compile(
+    rb"(?<!\\)((?:\\\\)*)((?:\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
 _NONCHARACTER = "\ufdd0"
 _TEXTS = (
     "uuid", "hostname", "namespace_id", "namespace_plan", "version", "edition", "license_plan", "license_subscription_id",

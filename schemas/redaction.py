@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from json.decoder import scanstring
 
 SECRET_FIELDS = ("licensee", "license_key")
 
@@ -44,7 +43,7 @@ def _spans(text: str) -> list[tuple[str, int, int]]:
     spans = []
     at = _skip(text, at + 1)
     while text[at] == '"':
-        name, at = scanstring(text, at + 1, True)
+        name, at = _decoder.raw_decode(text, at)
         start = _skip(text, _skip(text, at) + 1)
         found, end = _decoder.raw_decode(text, start)
         if name in SECRET_FIELDS and found is not None:

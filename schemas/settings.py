@@ -61,16 +61,24 @@ class Settings(BaseSettings):
 
     web_host: str = Field("127.0.0.1", description="Address that /metrics, /healthz and /readyz listen on.")
     web_port: int = Field(
-        8088, ge=0, le=65535, description="Their port; 0 takes a free one. Without the setting a taken 8088 gives way to a free one."
+        8088,
+        ge=0,
+        le=65535,
+        description="Their port; 0 takes a free one. Without the setting a taken 8088 gives way to a free one.",
     )
     flush_seconds: float = Field(
         0.25, gt=0, le=60, description="How long facts may gather before they are written, in seconds."
     )
-    retention: int = Field(-1, ge=-1, description="retention.ms of the topics that Pingstream makes; -1 keeps everything.")
+    retention: int = Field(
+        -1, ge=-1, description="retention.ms of the topics that Pingstream makes; -1 keeps everything."
+    )
     partitions: int = Field(4, ge=1, le=1024, description="Partitions of the topics that Pingstream makes.")
     replication: int = Field(1, ge=1, le=16, description="Replication factor of the topics that Pingstream makes.")
     max_message_bytes: int = Field(
-        8 * 1024 * 1024, ge=1024, le=512 * 1024 * 1024, description="Largest message that is read and that topics take, in bytes."
+        8 * 1024 * 1024,
+        ge=1024,
+        le=512 * 1024 * 1024,
+        description="Largest message that is read and that topics take, in bytes.",
     )
     log_format: Literal["text", "json"] = Field("text", description="Log lines for people (text) or machines (json).")
 

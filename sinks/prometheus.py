@@ -20,28 +20,50 @@ class Metrics:
         def gauge(name: str, sentence: str, *labels: str) -> Gauge:
             return Gauge(name, sentence, labels, namespace=NAMESPACE, registry=registry)
 
-        self.events = counter("events", "Messages read, by what became of them: applied, duplicate or dead.", "topic", "outcome")
+        self.events = counter(
+            "events", "Messages read, by what became of them: applied, duplicate or dead.", "topic", "outcome"
+        )
         self.dead_letters = counter("dead_letters", "Dead letters written, by reason.", "topic", "reason")
         self.activities = counter("activities", "Users in activity entries that were folded.")
-        self.lag_records = gauge("consumer_lag_records", "Messages in the partition that are not applied yet.", "topic", "partition")
-        self.lag_seconds = gauge("consumer_lag_seconds", "Age of the received time up to which messages are applied, 0 when there is no lag.")
-        self.oldest_unflushed = gauge("oldest_unflushed_seconds", "How long the oldest fetched message has waited for its rows to be accepted.")
-        self.watermark = gauge("watermark_timestamp_seconds", "Newest received time that is applied, of the partition that is furthest behind.")
+        self.lag_records = gauge(
+            "consumer_lag_records", "Messages in the partition that are not applied yet.", "topic", "partition"
+        )
+        self.lag_seconds = gauge(
+            "consumer_lag_seconds", "Age of the received time up to which messages are applied, 0 when there is no lag."
+        )
+        self.oldest_unflushed = gauge(
+            "oldest_unflushed_seconds", "How long the oldest fetched message has waited for its rows to be accepted."
+        )
+        self.watermark = gauge(
+            "watermark_timestamp_seconds",
+            "Newest received time that is applied, of the partition that is furthest behind.",
+        )
         self.flush_seconds = Histogram(
             "sink_flush_seconds", "Time to write a batch: dead letters, state, rows.", namespace=NAMESPACE, registry=registry,
             buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
         )  # fmt: skip
         self.sink_rows = counter("sink_rows", "Rows that ClickHouse has accepted.", "table")
-        self.sink_errors = counter("sink_errors", "Inserts that ClickHouse refused or did not answer; they are tried again.", "table")
+        self.sink_errors = counter(
+            "sink_errors", "Inserts that ClickHouse refused or did not answer; they are tried again.", "table"
+        )
         self.state_scopes = gauge("state_scopes", "Installations and groups that this worker owns.")
         self.state_bytes = gauge("state_bytes", "Bytes of their durable state.")
         self.ready = gauge("ready", "1 when state is recovered and partitions are assigned, else 0.")
         self.build = Info("build", "The program's version.", namespace=NAMESPACE, registry=registry)
         self.build.info({"version": version})
-        self.mau = gauge("mau", "Monthly active users of the scopes that this worker owns; sum over workers.", "population", "basis")
+        self.mau = gauge(
+            "mau", "Monthly active users of the scopes that this worker owns; sum over workers.", "population", "basis"
+        )
         self.smau = gauge("smau", "Stage monthly active users; sum over workers.", "population", "basis", "stage")
-        self.feature_mau = gauge("feature_mau", "Feature monthly active users; sum over workers.", "population", "basis", "stage", "feature")
-        self.scopes_by_stages_used = gauge("scopes_by_stages_used", "Scopes by the number of stages they use; sum over workers.", "population", "stages")
+        self.feature_mau = gauge(
+            "feature_mau", "Feature monthly active users; sum over workers.", "population", "basis", "stage", "feature"
+        )
+        self.scopes_by_stages_used = gauge(
+            "scopes_by_stages_used",
+            "Scopes by the number of stages they use; sum over workers.",
+            "population",
+            "stages",
+        )
         self.ready.set(0)
 
     def text(self) -> tuple[bytes, str]:

@@ -212,7 +212,10 @@ class Pipeline:
         partitions = sorted({tp.partition for tp in self._source.assigned()})
         books = {p: Book(p, store.of_partition(p), self._names, self._pseudonymiser, self._rules) for p in partitions}
         await self._write_state(
-            {p: [*(Change(*item) for item in store.overtaken.pop(p, {}).items()), book.claim()] for p, book in books.items()}
+            {
+                p: [*(Change(*item) for item in store.overtaken.pop(p, {}).items()), book.claim()]
+                for p, book in books.items()
+            }
         )
         self._books, self._generation = books, generation
         self.applied = {}
@@ -230,7 +233,9 @@ class Pipeline:
             records[event.message.tp].extend(event.message.value)
         folded: dict[int, Folded] = {}
         for partition in sorted({tp.partition for tp in records}):
-            own, forwarded = (records[TopicPartition(topic, partition)] for topic in (self._topic, self._internal_topic))
+            own, forwarded = (
+                records[TopicPartition(topic, partition)] for topic in (self._topic, self._internal_topic)
+            )
             folded[partition] = self._books[partition].fold(own, as_of, forwarded)
             await asyncio.sleep(0)
         await self._letters.send(await self._dead_letters(records, folded))

@@ -11,7 +11,13 @@ import pyarrow as pa
 import structlog
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, retry_unless_exception_type, wait_exponential
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    retry_unless_exception_type,
+    wait_exponential,
+)
 
 from sinks.clickhouse.connection import ConnectionFailed
 from sinks.clickhouse.writer import LETTER_SCHEMA, NAME_SCHEMA, PING_SCHEMA, insert, row_block, usage_block
@@ -80,7 +86,9 @@ class RowSink:
             self._metrics.sink_errors.labels(table).inc()
             self._close()
             if self.failing is None:
-                log.warning("ClickHouse does not take rows; waiting and trying again", table=table, error=str(error)[:500])
+                log.warning(
+                    "ClickHouse does not take rows; waiting and trying again", table=table, error=str(error)[:500]
+                )
             self.failing = str(error)[:500]
 
         async for attempt in AsyncRetrying(

@@ -60,7 +60,9 @@ class Worker:
         key: the pseudonym key.
     """
 
-    def __init__(self, settings: Settings, connect: Callable[[], Client], key: bytes, web: WebChoice, *, drain: bool) -> None:
+    def __init__(
+        self, settings: Settings, connect: Callable[[], Client], key: bytes, web: WebChoice, *, drain: bool
+    ) -> None:
         self._settings = settings
         self._connect = connect
         self._key = key
@@ -111,9 +113,19 @@ class Worker:
             self.metrics,
             settings.flush_seconds,
         )
-        web = Web(self.metrics, lambda: None if pipeline.ready else "not ready: no partitions, or state is not recovered", lambda: self._refresh(streams, pipeline))
+        web = Web(
+            self.metrics,
+            lambda: None if pipeline.ready else "not ready: no partitions, or state is not recovered",
+            lambda: self._refresh(streams, pipeline),
+        )
         await web.start(self._web.host, self._web.port, or_any=self._web.or_any)
-        log.info("worker started", version=version("pingstream"), kafka=settings.kafka, partitions=partitions, metrics=f"{web.address}/metrics")
+        log.info(
+            "worker started",
+            version=version("pingstream"),
+            kafka=settings.kafka,
+            partitions=partitions,
+            metrics=f"{web.address}/metrics",
+        )
         self._handle_signals()
         work = asyncio.create_task(pipeline.run())
         work.add_done_callback(self._pipeline_ended)
@@ -153,7 +165,9 @@ class Worker:
         consumer = AIOKafkaConsumer(**client_config(self._settings), client_id=APP_ID)
         await consumer.start()
         try:
-            ends: dict[TopicPartition, int] = await consumer.end_offsets([TopicPartition(USAGE_PINGS, p) for p in range(partitions)])
+            ends: dict[TopicPartition, int] = await consumer.end_offsets(
+                [TopicPartition(USAGE_PINGS, p) for p in range(partitions)]
+            )
             return ends
         finally:
             await consumer.stop()
@@ -166,7 +180,9 @@ class Worker:
     def _pipeline_ended(self, work: asyncio.Task[None]) -> None:
         if not work.cancelled() and (error := work.exception()) is not None:
             # Nothing may run on: not a commit, not another batch. What is unacknowledged comes again.
-            log.error("the pipeline failed, ending without an acknowledgement", error=repr(error)[:2000], exc_info=error)
+            log.error(
+                "the pipeline failed, ending without an acknowledgement", error=repr(error)[:2000], exc_info=error
+            )
             sys.stderr.flush()
             os._exit(1)
 
@@ -183,7 +199,9 @@ class Worker:
             if pipeline.ready:
                 begun = asyncio.get_running_loop().time()
             elif asyncio.get_running_loop().time() - begun > READY_SECONDS:
-                self._ended = f"not ready for {READY_SECONDS:.0f} s: state is not recovered, or no partitions are assigned"
+                self._ended = (
+                    f"not ready for {READY_SECONDS:.0f} s: state is not recovered, or no partitions are assigned"
+                )
                 self._stop.set()
             crashed = streams.app.crash_reason
             if crashed is not None or streams.app.should_stop:

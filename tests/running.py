@@ -378,7 +378,9 @@ def difference(name: str, key: Sequence[str], wanted: list[Row], found: list[Row
     lines += [f"  extra     {right[k]}" for k in extra[:3]]
     lines += [f"  twice     {k}" for k in twice[:3]]
     for k in other[:5]:
-        columns = {c: (left[k].get(c), right[k].get(c)) for c in left[k] | right[k] if left[k].get(c) != right[k].get(c)}
+        columns = {
+            c: (left[k].get(c), right[k].get(c)) for c in left[k] | right[k] if left[k].get(c) != right[k].get(c)
+        }
         lines.append(f"  different {k}: " + ", ".join(f"{c} is {b!r}, not {a!r}" for c, (a, b) in columns.items()))
     return "\n".join(lines)
 

@@ -38,8 +38,12 @@ from streams.ledger.usage import Entries, Figures
 
 EDITION_PLANS = {"EES": "starter", "EEP": "premium", "EEU": "ultimate"}
 
-FUTURE_SENTENCE = f"recorded_at lies more than {FUTURE_DAYS} day after the day the message was received - at `$.recorded_at`"
-BEHIND_SENTENCE = "the message was received more than 36 days before the newest one ahead of it in its partition - at `$`"
+FUTURE_SENTENCE = (
+    f"recorded_at lies more than {FUTURE_DAYS} day after the day the message was received - at `$.recorded_at`"
+)
+BEHIND_SENTENCE = (
+    "the message was received more than 36 days before the newest one ahead of it in its partition - at `$`"
+)
 
 BATCHES_REMEMBERED = 64
 """Ends of batches kept with the newest timestamp up to them: more than can come again after a crash."""
@@ -224,7 +228,14 @@ class Book:
             case = self._judge(record, message)
             if case is None:
                 assert isinstance(message, Unreadable)
-                self._dead((self.partition, record.offset), record.timestamp, _attempt(record), message.reason, message.sentence, out)
+                self._dead(
+                    (self.partition, record.offset),
+                    record.timestamp,
+                    _attempt(record),
+                    message.reason,
+                    message.sentence,
+                    out,
+                )
             elif self._is_home(case):
                 self._settle(case, touched, out)
             else:
@@ -232,7 +243,10 @@ class Book:
             if record.timestamp > self.newest_timestamp:
                 self.newest_timestamp = record.timestamp
         self._next_offset = records[-1].offset + 1
-        self._newest_before = [*self._newest_before[1 - BATCHES_REMEMBERED :], (self._next_offset, self.newest_timestamp)]
+        self._newest_before = [
+            *self._newest_before[1 - BATCHES_REMEMBERED :],
+            (self._next_offset, self.newest_timestamp),
+        ]
 
     def _find_newest_before(self, offset: int) -> None:
         """The newest timestamp ahead of a message, as it was when the message came first."""
@@ -259,8 +273,12 @@ class Book:
             ping = Ping(identity.uuid, identity.recorded_at, identity.hostname, identity.namespace_id)
             scope, key = identify(ping, self._rules.saas_hostnames)
             verdict = message.reason, message.sentence
-            return Case(place, record.timestamp, attempt, scope, key, micros(ping.recorded_at), verdict, [], [], 0, 0, None)
-        case = Case(place, record.timestamp, attempt, message.scope, message.key, message.recorded_at, None, [], [], 0, 0, None)
+            return Case(
+                place, record.timestamp, attempt, scope, key, micros(ping.recorded_at), verdict, [], [], 0, 0, None
+            )
+        case = Case(
+            place, record.timestamp, attempt, message.scope, message.key, message.recorded_at, None, [], [], 0, 0, None
+        )
         received = received_day(record.timestamp)
         if message.error is not None:
             case.verdict = Reason.INVALID, message.error
@@ -309,12 +327,16 @@ class Book:
             work.new_ping = True
         if case.late or case.future:
             reason = Reason.FUTURE if case.future else Reason.LATE
-            out.letters.append(Letter(case.place, case.timestamp, reason, entries_sentence(case.late, case.future), case.attempt))
+            out.letters.append(
+                Letter(case.place, case.timestamp, reason, entries_sentence(case.late, case.future), case.attempt)
+            )
             out.tally.reasons[reason] += 1
         out.pings.append(case.row)
         out.tally.outcomes[Outcome.APPLIED] += 1
 
-    def _dead(self, place: tuple[int, int], timestamp: int, attempt: int, reason: Reason, sentence: str, out: Folded) -> None:
+    def _dead(
+        self, place: tuple[int, int], timestamp: int, attempt: int, reason: Reason, sentence: str, out: Folded
+    ) -> None:
         out.letters.append(Letter(place, timestamp, reason, sentence, attempt))
         out.tally.outcomes[Outcome.DEAD] += 1
         out.tally.reasons[reason] += 1
@@ -383,7 +405,11 @@ class Book:
         for day, stage, feature, number in work.sessions:
             cell = day, scope.ledger.column(stage, feature, self._names)
             best[cell] = max(best.get(cell, -1), number)
-        return [(day, column, number) for (day, column), number in best.items() if scope.ledger.raise_sessions(day, column, number)]
+        return [
+            (day, column, number)
+            for (day, column), number in best.items()
+            if scope.ledger.raise_sessions(day, column, number)
+        ]
 
     def _mark(self, scope: Scope, days: list[int], as_of: int, out: Folded) -> None:
         """Which rows have to be written: those that a changed day reaches, those the horizon moves over, and, of a scope that
@@ -475,5 +501,3 @@ def _ping_row(record: Record, message: Read) -> PingRow:
         text(ping.license_subscription_id) or "",
         text(ping.license_sha256) or text(ping.license_md5) or "",
     )
-
-

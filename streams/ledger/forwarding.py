@@ -45,10 +45,7 @@ class ForwardedPing(Struct, array_like=True, frozen=True):
     entries: list[ForwardedEntry]
     late: int
     future: int
-    row: tuple[
-        str, str, str, int, int, str, str, str, str, str,
-        int | None, int | None, int | None, int | None, int, int, str, str,
-    ] | None  # fmt: skip
+    row: PingRow | None
 
 
 class Case(Struct):
@@ -92,7 +89,9 @@ def message_key(population: str, key: PingKey) -> bytes:
     return (f"{key.uuid}:{key.namespace_id}" if population == GROUP else key.uuid).encode()
 
 
-def encode(case: Case, ids: npt.NDArray[np.uint64], starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> Forward:
+def encode(
+    case: Case, ids: npt.NDArray[np.uint64], starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
+) -> Forward:
     """A case for the internal topic; entry e's users are ids[starts[e] : starts[e] + lengths[e]]."""
     reason, sentence = case.verdict or ("", "")
     entries = [
@@ -104,7 +103,7 @@ def encode(case: Case, ids: npt.NDArray[np.uint64], starts: npt.NDArray[np.int64
     ]  # fmt: skip
     ping = ForwardedPing(
         *case.place, case.timestamp, case.attempt, *case.scope, *case.key, case.recorded_at, str(reason), sentence,
-        entries, case.late, case.future, None if case.row is None else tuple(case.row),
+        entries, case.late, case.future, case.row,
     )  # fmt: skip
     return Forward(message_key(case.scope.population, case.key), _encode(ping), case.timestamp)
 
@@ -128,6 +127,6 @@ def decode(value: bytes, numbers_from: int) -> tuple[Case, list[npt.NDArray[np.u
         [],
         ping.late,
         ping.future,
-        PingRow(*ping.row) if ping.row is not None else None,
+        ping.row,
     )
     return case, [np.frombuffer(entry.users, "<u8") for entry in ping.entries]

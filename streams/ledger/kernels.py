@@ -10,12 +10,10 @@ forms of the same computations are in the tests, which compare them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
 import numpy as np
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 WINDOW = 28
 PANE = 64
@@ -23,9 +21,8 @@ PANE = 64
 OK, FULL = 0, 1
 
 
-def _compiled(function: F) -> F:
-    result: F = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-    return result
+def _compiled(function: Callable[..., Any]) -> Any:
+    return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
 
 
 @_compiled
@@ -115,7 +112,22 @@ def index_users(users, count, slots):  # type: ignore[no-untyped-def]
 
 @_compiled
 def fold_entries(  # type: ignore[no-untyped-def]
-    users, count, slots, masks, first_pane, days, columns, starts, lengths, lo, hi, at, ids, new_rows, new_counts, new_total
+    users,
+    count,
+    slots,
+    masks,
+    first_pane,
+    days,
+    columns,
+    starts,
+    lengths,
+    lo,
+    hi,
+    at,
+    ids,
+    new_rows,
+    new_counts,
+    new_total,
 ):
     """Folds activity entries lo..hi into a ledger's masks: sets the day's bit of each user in the entry's feature.
 
@@ -211,7 +223,23 @@ def _tally(window, count):  # type: ignore[no-untyped-def]
 
 @_compiled
 def count_figures(  # type: ignore[no-untyped-def]
-    masks, first_pane, count, stage_of, stages, sessions, first, last, names, stage_names, out_name, out_dau, out_wau, out_mau, out_sessions, out_rows, written
+    masks,
+    first_pane,
+    count,
+    stage_of,
+    stages,
+    sessions,
+    first,
+    last,
+    names,
+    stage_names,
+    out_name,
+    out_dau,
+    out_wau,
+    out_mau,
+    out_sessions,
+    out_rows,
+    written,
 ):
     """Counts dau, wau and mau of the days first..last: in total, of each stage, of each feature.
 

@@ -264,13 +264,18 @@ class Packer:
         )
         header = HEADER.pack(FORMAT, BASE, epoch, scope.revision)
         old_parts, old_parity = scope.parts, scope.parity
-        pieces = [packed[at : at + PART_BYTES] for at in range(0, len(packed), PART_BYTES)] if len(packed) > PART_BYTES else []
+        pieces = (
+            [packed[at : at + PART_BYTES] for at in range(0, len(packed), PART_BYTES)]
+            if len(packed) > PART_BYTES
+            else []
+        )
         changes: list[Change] = []
         if pieces:
             scope.parity ^= 1
             part_header = HEADER.pack(FORMAT, PART, epoch, scope.revision)
             changes += [
-                Change(_part_key(scope.digest, scope.parity, part), part_header + piece) for part, piece in enumerate(pieces)
+                Change(_part_key(scope.digest, scope.parity, part), part_header + piece)
+                for part, piece in enumerate(pieces)
             ]
         head = header + _encode(Head(len(pieces), scope.parity, b"" if pieces else packed))
         changes.append(Change(head_key(scope.digest), head))
@@ -299,7 +304,8 @@ class Packer:
         )
         base = _base_decoder.decode(self._unpack(packed))
         scope = Scope(ScopeKey(base.population, base.scope_id), digest)
-        scope.base, scope.base_bytes, scope.parts, scope.parity = tuple(version), len(packed), head.parts, head.parity
+        scope.base, scope.base_bytes = (version.epoch, version.revision), len(packed)
+        scope.parts, scope.parity = head.parts, head.parity
         self._load_base(scope, base, names)
         deltas = sorted(
             (version_of(found), found)

@@ -106,7 +106,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
     async def committed(self, tp: TP) -> int | None:
         """The group's committed offset, None where there is none."""
-        return await self._thread.committed(tp)
+        offset: int | None = await self._thread.committed(tp)
+        return offset
 
     # ---- one event a batch, without holes -----------------------------------------------------------------------------
 
@@ -153,7 +154,9 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         """Seeks back once. If the broker then begins at `got` again, the records between are gone from the log (retention,
         compaction, transaction markers): loud, and accepted."""
         if self._sought == (tp, wanted):
-            self.log.error("%s: offsets %d to %d are not in the log any more; going on behind them", tp, wanted, got - 1)
+            self.log.error(
+                "%s: offsets %d to %d are not in the log any more; going on behind them", tp, wanted, got - 1
+            )
             return True
         self._sought = (tp, wanted)
         self.holes += 1

@@ -133,7 +133,9 @@ def test_a_crash_between_state_and_rows_writes_the_rows_when_the_messages_come_a
                 worker.found(r"(ClickHouse does not take rows)")
                 wait_until(lambda: len(site.read(CHANGELOG)) > before, "the state is written while the rows wait")
                 wait_until(lambda: _quiet(site), "the changelog is quiet")
-                assert sum(worker.outcomes().values()) == half, "nothing may be acknowledged before its rows are accepted"
+                assert sum(worker.outcomes().values()) == half, (
+                    "nothing may be acknowledged before its rows are accepted"
+                )
                 worker.kill()
         records = site.read()
         with site.tables() as client:

@@ -64,7 +64,9 @@ def test_tables_equal_the_oracle_whatever_is_sent_again_and_however_the_clock_mo
 
 
 @pytest.mark.slow
-def test_a_running_worker_keeps_up_with_messages_that_trickle_in_and_stops_in_the_middle_of_them(tmp_path: Path) -> None:
+def test_a_running_worker_keeps_up_with_messages_that_trickle_in_and_stops_in_the_middle_of_them(
+    tmp_path: Path,
+) -> None:
     messages = list(fleet(seed=12, installations=10, days=45).messages())
     with new_site(tmp_path) as site:
         with site.worker(as_of=LAST_DAY.isoformat()) as worker:
@@ -109,4 +111,3 @@ def test_nothing_was_ever_sent(tmp_path: Path) -> None:
         site.drain(as_of=LAST_DAY.isoformat())
         with site.tables() as client:
             assert_equals_oracle(client, [], LAST_DAY)
-

@@ -131,7 +131,8 @@ def fleet(seed: int) -> list[Record]:
 
 def expect(records: list[Record], as_of: dt.date) -> oracle.Expected:
     return oracle.expect(
-        [oracle.Record("usage-pings", 0, r.offset, r.timestamp, r.key, r.value) for r in records], oracle.Rules(as_of=as_of)
+        [oracle.Record("usage-pings", 0, r.offset, r.timestamp, r.key, r.value) for r in records],
+        oracle.Rules(as_of=as_of),
     )
 
 
@@ -161,7 +162,9 @@ def test_any_batches_with_restarts_give_the_oracle(seed: int, largest: int) -> N
     desk = Desk()
     for batch in batches(records, rng, largest):
         if rng.random() < 0.1:
-            desk.fold(batch, day(as_of), rows=False)  # killed between state and rows: another takes over, all comes again
+            desk.fold(
+                batch, day(as_of), rows=False
+            )  # killed between state and rows: another takes over, all comes again
             desk.open()
         desk.fold(batch, day(as_of))
         if rng.random() < 0.05:

@@ -50,13 +50,7 @@ def slow_figures(facts: list[Fact], names: Names, first: int, last: int) -> dict
     """The same with sets."""
 
     def active(stage: str, feature: str, day: int, window: int) -> int:
-        return len(
-            {
-                u
-                for d, s, f, u in facts
-                if day - window < d <= day and stage in ("", s) and feature in ("", f)
-            }
-        )
+        return len({u for d, s, f, u in facts if day - window < d <= day and stage in ("", s) and feature in ("", f)})
 
     wanted = {("", "")} | {(s, "") for _, s, _, _ in facts} | {(s, f) for _, s, f, _ in facts}
     out = {}
@@ -70,9 +64,9 @@ def slow_figures(facts: list[Fact], names: Names, first: int, last: int) -> dict
 
 
 facts = st.lists(
-    st.tuples(st.integers(20_000, 20_150), st.sampled_from(FEATURES), st.integers(0, 2**64 - 1) | st.integers(0, 12)).map(
-        lambda t: (t[0], *t[1], t[2])
-    ),
+    st.tuples(
+        st.integers(20_000, 20_150), st.sampled_from(FEATURES), st.integers(0, 2**64 - 1) | st.integers(0, 12)
+    ).map(lambda t: (t[0], *t[1], t[2])),
     max_size=60,
 )
 
