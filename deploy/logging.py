@@ -9,8 +9,8 @@ from typing import Literal
 import structlog
 
 QUIET = {
-    "faust": logging.INFO,
-    "mode": logging.INFO,
+    "faust": logging.WARNING,
+    "mode": logging.WARNING,
     "aiokafka": logging.ERROR,
     "asyncio": logging.ERROR,
     "clickhouse_connect": logging.ERROR,

@@ -51,6 +51,8 @@ class DeadLetters:
         waiting: list[Any] = []
         for letter in letters:
             value, redacted = redact(letter.value) if letter.value is not None else (None, [])
+            if value is None and letter.key is None:
+                value = b""  # aiokafka sends no record without key and value, though Kafka takes one
             headers = [
                 (HEADER_REASON, letter.reason),
                 (HEADER_ERROR, letter.sentence),

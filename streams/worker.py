@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -26,6 +27,7 @@ from streams.app import APP_ID, StreamsApp
 from streams.changelog import Changelog
 from streams.clock import AsOfClock
 from streams.forwarder import Forwarder, partition_of
+from streams.ledger import example
 from streams.ledger.book import Rules
 from streams.ledger.pseudonym import Pseudonymiser
 from streams.originals import Originals
@@ -37,6 +39,10 @@ log = structlog.get_logger("pingstream.worker")
 
 REKEYED = f"{USAGE_PINGS}.rekeyed"
 """Internal topic: messages whose key is missing or wrong, on the way to their home."""
+
+GC_THRESHOLDS = (200_000, 20, 100)
+"""A batch makes some 100,000 short-lived objects and no cycles; by Python's own thresholds a quarter of the time went to
+looking for some."""
 
 STOP_SECONDS = 3.5
 READY_SECONDS = 600.0
@@ -75,6 +81,7 @@ class Worker:
     async def run(self) -> int:
         """Returns the exit code. Topics are made when they are missing; the broker must answer."""
         settings = self._settings
+        compiled = asyncio.create_task(asyncio.to_thread(example.run))
         partitions = await self._topics()
         ends = await self._ends(partitions)
         streams = StreamsApp(settings, USAGE_PINGS, REKEYED, partitions)
@@ -118,6 +125,7 @@ class Worker:
             lambda: None if pipeline.ready else "not ready: no partitions, or state is not recovered",
             lambda: self._refresh(streams, pipeline),
         )
+        await compiled
         await web.start(self._web.host, self._web.port, or_any=self._web.or_any)
         log.info(
             "worker started",
@@ -127,6 +135,8 @@ class Worker:
             metrics=f"{web.address}/metrics",
         )
         self._handle_signals()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         work = asyncio.create_task(pipeline.run())
         work.add_done_callback(self._pipeline_ended)
         watch = asyncio.create_task(self._watch(streams, pipeline, ends))

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 import click
 import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from deploy.cli.errors import Failure, WrongUse
@@ -181,6 +182,7 @@ async def _letters(settings: Settings, topics: Collection[str]) -> AsyncIterator
     except BrokerUnavailable as exc:
         raise Failure(str(exc)) from None
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())  # what it logs is raised here, or mended
+    admin = AIOKafkaAdminClient(**client_config(settings), client_id="pingstream")
     consumer = AIOKafkaConsumer(
         **client_config(settings),
         client_id="pingstream",
@@ -189,8 +191,9 @@ async def _letters(settings: Settings, topics: Collection[str]) -> AsyncIterator
     )
     strangers = 0
     try:
+        await admin.start()
         await consumer.start()
-        async for record in _records(consumer, topics):
+        async for record in _records(admin, consumer, topics):
             letter = _letter(record)
             if letter is None:
                 strangers += 1
@@ -200,20 +203,22 @@ async def _letters(settings: Settings, topics: Collection[str]) -> AsyncIterator
         raise Failure(f"the dead letters on {settings.kafka} cannot be read: {exc!r}") from None
     finally:
         await consumer.stop()
+        await admin.close()
     if strangers:
         _say(f"{strangers:,} records there are no letters: they lack the headers of one")
 
 
 async def _records(
-    consumer: AIOKafkaConsumer, topics: Collection[str]
+    admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer, topics: Collection[str]
 ) -> AsyncIterator[ConsumerRecord[bytes | None, bytes | None]]:
     # All topics are asked for, none by name: to be asked for a missing one can make a broker create it.
-    present = await consumer.topics()
+    present: dict[str, list[dict[str, Any]]] = {
+        topic["topic"]: topic["partitions"] for topic in await admin.describe_topics()
+    }
     partitions = [
         TopicPartition(name, number)
-        for name in (dead_letter_topic(topic) for topic in topics)
-        if name in present
-        for number in sorted(consumer.partitions_for_topic(name) or ())
+        for name in map(dead_letter_topic, topics)
+        for number in sorted(partition["partition"] for partition in present.get(name, ()))
     ]
     if not partitions:
         return

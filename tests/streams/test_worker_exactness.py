@@ -16,7 +16,7 @@ from tests.running import assert_equals_oracle, expected, new_site, stop_in_orde
 LAST_DAY = dt.date(2026, 3, 20)
 
 
-def fleet(wrong_keys: float = 0.0, seed: int = 11, installations: int = 25, days: int = 50) -> Fleet:
+def fleet(wrong_keys: float = 0.0, seed: int = 11, installations: int = 16, days: int = 50) -> Fleet:
     return Fleet(
         FleetSpec(
             last_day=LAST_DAY, days=days, seed=seed, installations=installations, users=8, duplicates=0.08,
@@ -26,7 +26,7 @@ def fleet(wrong_keys: float = 0.0, seed: int = 11, installations: int = 25, days
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("wrong_keys", [0.0])
+@pytest.mark.parametrize("wrong_keys", [0.0, 0.1])
 def test_tables_equal_the_oracle_whatever_is_sent_again_and_however_the_clock_moves(
     tmp_path: Path, wrong_keys: float
 ) -> None:
@@ -37,7 +37,7 @@ def test_tables_equal_the_oracle_whatever_is_sent_again_and_however_the_clock_mo
         records = site.read()
         with site.tables() as client:
             first = assert_equals_oracle(client, records, LAST_DAY)
-            assert len(first.usage_kpi) > 10_000
+            assert len(first.usage_kpi) > 5_000
             assert {letter["reason"] for letter in first.dead_letter} >= {"late", "future", "invalid", "not_json"}
             figures = table(client, "usage_kpi")
 
@@ -92,10 +92,14 @@ def test_a_running_worker_keeps_up_with_messages_that_trickle_in_and_stops_in_th
             assert_equals_oracle(client, records, LAST_DAY)
 
 
-def test_as_of_before_the_newest_facts_writes_no_later_rows_and_a_later_clock_brings_them(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_an_empty_topic_then_an_as_of_before_the_newest_facts_then_a_later_clock(tmp_path: Path) -> None:
     messages = list(fleet(seed=13, installations=4, days=20).messages())
     early = LAST_DAY - dt.timedelta(days=9)
     with new_site(tmp_path) as site:
+        site.drain(as_of=early.isoformat())
+        with site.tables() as client:
+            assert_equals_oracle(client, [], early)
         site.send(messages)
         records = site.read()
         for as_of in (early, LAST_DAY):
@@ -104,10 +108,3 @@ def test_as_of_before_the_newest_facts_writes_no_later_rows_and_a_later_clock_br
                 assert_equals_oracle(client, records, as_of)
                 assert max(row["as_of"] for row in table(client, "usage_kpi")) == as_of
         assert len(expected(records, early).usage_kpi) < len(expected(records, LAST_DAY).usage_kpi)
-
-
-def test_nothing_was_ever_sent(tmp_path: Path) -> None:
-    with new_site(tmp_path) as site:
-        site.drain(as_of=LAST_DAY.isoformat())
-        with site.tables() as client:
-            assert_equals_oracle(client, [], LAST_DAY)
