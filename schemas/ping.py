@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-from collections.abc import Callable
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -107,13 +106,13 @@ def count_openers(value: bytes) -> int:
     return value.count(b"[") + value.count(b"{")
 
 
-def decode_ping(value: bytes, max_bytes: int, openers: Callable[[bytes], int] = count_openers) -> Ping:
+def decode_ping(value: bytes, max_bytes: int, openers: int | None = None) -> Ping:
     """Reads one message.
 
     Args:
         value: the message as it came.
         max_bytes: the setting MAX_MESSAGE_BYTES.
-        openers: a faster `count_openers`, where there is one.
+        openers: how often [ and { stand in it, when that is known already.
 
     Raises:
         Unreadable: `too_large`, `too_deep`, `not_json` or `invalid`, judged in this order.
@@ -125,7 +124,9 @@ def decode_ping(value: bytes, max_bytes: int, openers: Callable[[bytes], int] = 
     try:
         ping = _ping_decoder.decode(value)
         # Each compact entry or session opens two at the most that count for the depth of nothing else.
-        if openers(value) - 2 * (len(ping.activity or ()) + len(ping.sessions or ())) > MAX_DEPTH - 4:
+        if (count_openers(value) if openers is None else openers) - 2 * (
+            len(ping.activity or ()) + len(ping.sessions or ())
+        ) > MAX_DEPTH - 4:
             _refuse_depth(value)
         return _check(ping)
     except msgspec.ValidationError as exc:

@@ -92,7 +92,7 @@ class Worker:
             client_id=APP_ID,
             acks="all",
             enable_idempotence=True,
-            compression_type="lz4",
+            compression_type="snappy",  # aiokafka has lz4 at its slowest level only
             max_batch_size=900_000,
             # A letter holds a message as it came; what the broker took it takes again, compressed.
             max_request_size=max(64 * 1024 * 1024, 2 * settings.max_message_bytes),

@@ -270,10 +270,12 @@ def _more_pings(spec: FleetSpec) -> Iterator[Message]:
 
 
 def _end_by_signals() -> None:
-    """SIGTERM, and a terminal that is closed, end the demo as Ctrl-C does."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
+    """SIGTERM, and a terminal that is closed, end the demo as Ctrl-C does, which counts even where a shell's `&` has it
+    ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
 
 
 def _at_once(kill: Callable[[], None]) -> None:

@@ -363,9 +363,11 @@ class Book:
             scope = self._scope(key)
             lo = len(order)
             if key.population == SELF_MANAGED:
-                column = scope.ledger.column
+                known, column = scope.ledger.columns, scope.ledger.column
                 order.extend(work.entries)
-                columns.extend([column(entry.stage, entry.feature, self._names) for entry in work.entries])
+                for entry in work.entries:
+                    number = known.get((entry.stage, entry.feature))
+                    columns.append(column(entry.stage, entry.feature, self._names) if number is None else number)
             spans.append((scope, work, lo, len(order)))
         entries = _columns(order, columns, users) if order else None
         for scope, work, lo, hi in spans:

@@ -146,10 +146,10 @@ def read_batch(
     fresh: list[Entry] = []
     out: list[Read | Unreadable] = []
     in_batch: dict[ScopeKey, dict[int, Entry]] = {}
-    for record in records:
-        value = record.value if record.value is not None else b""
+    values = [record.value if record.value is not None else b"" for record in records]
+    for value, openers in zip(values, _openers(values), strict=True):
         try:
-            ping = decode_ping(value, max_bytes, _openers)
+            ping = decode_ping(value, max_bytes, openers)
             read = Read(ping, *identify(ping, saas_hostnames), micros(ping.recorded_at))
             if ping.activity:
                 seen = in_batch.get(read.scope)
@@ -170,9 +170,12 @@ def read_batch(
     return out, users
 
 
-def _openers(value: bytes) -> int:
-    count: int = kernels.count_openers(np.frombuffer(value, np.uint8))
-    return count
+def _openers(values: list[bytes]) -> list[int]:
+    counts = np.empty(len(values), np.int64)
+    ends = np.cumsum(np.fromiter(map(len, values), np.int64, len(values)))
+    kernels.count_openers(np.frombuffer(b"".join(values), np.uint8), ends, counts)
+    found: list[int] = counts.tolist()
+    return found
 
 
 def identify(ping: Ping, saas_hostnames: frozenset[str]) -> tuple[ScopeKey, PingKey]:
