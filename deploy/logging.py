@@ -12,6 +12,9 @@ QUIET = {
     "faust": logging.WARNING,
     "mode": logging.WARNING,
     "aiokafka": logging.ERROR,
+    "aiokafka.consumer.group_coordinator": logging.CRITICAL,  # every first start meets a coordinator that is not there yet
+    "streams.store": logging.WARNING,  # Faust logs the life of a service under its module's name
+    "streams.transport": logging.WARNING,
     "asyncio": logging.ERROR,
     "clickhouse_connect": logging.ERROR,
     "numba": logging.WARNING,

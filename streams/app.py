@@ -107,11 +107,11 @@ class StreamsApp:
 
     @property
     def generation(self) -> int | None:
-        """Generation of the assignment that is recovered; None while there is none or it is being changed."""
-        app = self.app
-        if self._recovered is None or app.rebalancing or self._recovered != app.consumer_generation_id:
-            return None
-        return self._recovered
+        """Generation of the assignment that is recovered; None while there is none.
+
+        While a rebalance begins the old assignment stands: Faust waits until what is under way is acknowledged.
+        """
+        return self._recovered if self._recovered == self.app.consumer_generation_id else None
 
     def assigned(self) -> set[TopicPartition]:
         """Partitions of the source and the internal topic that are ours."""

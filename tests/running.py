@@ -38,7 +38,7 @@ CHANGELOG = "pingstream-usage-changelog"
 KEY = "a key that only tests have"
 
 START_SECONDS = 60.0
-DRAIN_SECONDS = 120.0
+DRAIN_SECONDS = 90.0
 
 KEYS: Mapping[str, tuple[str, ...]] = {
     "usage_kpi": ("as_of", "population", "scope_id", "basis", "level", "stage", "feature"),
@@ -221,7 +221,7 @@ class Site:
     def data_dir(self) -> Path:
         return self.folder / "data"
 
-    def _flags(self, more: Mapping[str, str]) -> list[str]:
+    def _flags(self, more: dict[str, str]) -> list[str]:
         base = {"kafka": self.broker.bootstrap, "data_dir": str(self.data_dir), "pseudonym_key": KEY}
         every = base | self.settings | more
         return [f"--{name.replace('_', '-')}={value}" for name, value in every.items()]
@@ -232,13 +232,16 @@ class Site:
 
     def worker(self, *flags: str, **settings: str) -> WorkerProcess:
         """Starts a worker and does not wait."""
-        more = {"web_port": "0", "flush_seconds": "0.05"} | settings
-        return WorkerProcess(["worker", *flags, *self._flags(more)], self.folder, self._log("worker"))
+        return WorkerProcess(self.worker_arguments(*flags, **settings), self.folder, self._log("worker"))
 
-    def drain(self, seconds: float = DRAIN_SECONDS, **settings: str) -> str:
+    def worker_arguments(self, *flags: str, **settings: str) -> list[str]:
+        """The arguments of a worker here, its name first."""
+        return ["worker", *flags, *self._flags({"web_port": "0", "flush_seconds": "0.05"} | settings)]
+
+    def drain(self, **settings: str) -> str:
         """Runs `worker --drain` to its end, which must be a good one; gives its log."""
         with self.worker("--drain", **settings) as worker:
-            assert worker.wait(seconds) == 0, worker.log()[-4000:]
+            assert worker.wait(DRAIN_SECONDS) == 0, worker.log()[-4000:]
             return worker.log()
 
     def clickhouse(self, port: int = 0) -> Process:
@@ -257,7 +260,7 @@ class Site:
 
     def send(self, messages: Iterable[Message], rate: float = 0.0) -> int:
         """Sends messages and returns once they are acknowledged; gives their number. Makes missing topics."""
-        settings = Settings(_env_file=None, kafka=self.broker.bootstrap, **self.settings)  # type: ignore[call-arg, arg-type]
+        settings = Settings(_env_file=None, kafka=self.broker.bootstrap, **self.settings)  # type: ignore[arg-type]
         return sum(asyncio.run(produce(settings, messages, rate=rate)).values())
 
     def send_raw(self, records: Iterable[tuple[int, bytes | None, bytes | None, int]]) -> None:

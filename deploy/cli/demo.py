@@ -55,6 +55,9 @@ LIVE_RATE: Final = 2.0
 LIVE_DAYS: Final = 7
 LIVE_INSTALLATIONS: Final = 10
 
+SHORT: Final = 60
+"""Purposes stand below each other behind commands of up to so many characters."""
+
 PIPE_WIDTH: Final = 100
 """Columns of the tables where there is no terminal."""
 
@@ -323,7 +326,7 @@ def _say(sentence: str, *commands: tuple[str, str]) -> None:
     """A sentence, and commands to copy with what they are for."""
     sys.stdout.flush()
     program = _program()
-    width = max(len(arguments) for arguments, _ in commands)
+    width = max((len(arguments) for arguments, _ in commands if len(arguments) <= SHORT), default=0)
     lines = [f"  {program} {arguments:{width}}   # {purpose}" for arguments, purpose in commands]
     click.echo("\n".join([sentence, "", *lines, ""]), err=True)
 

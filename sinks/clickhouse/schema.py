@@ -80,8 +80,10 @@ def migrate(client: Client, database: str) -> list[Migration]:
         client.command(f"INSERT INTO {database}.schema_migration (number, name) VALUES ({step.number}, '{step.name}')")
     for view in sorted((resources.files(__package__) / "views").iterdir(), key=lambda file: file.name):
         if view.name.endswith(".sql"):
-            for statement in _statements(view.read_text(), database):
-                client.command(statement)
+            sql = view.read_text()
+            definition = " ".join(line.removeprefix("--").strip() for line in sql.splitlines() if line.startswith("--"))
+            for statement in _statements(sql, database):
+                client.command(statement + "\nCOMMENT '" + definition.replace("'", "''") + "'")
     return taken
 
 

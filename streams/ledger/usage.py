@@ -197,29 +197,6 @@ class UsageLedger:
         """The last day that can have figures: the one on which the newest day has left the window."""
         return self.newest + WINDOW
 
-    def forget_before(self, day: int) -> bool:
-        """Drops whole panes of days before `day`, then users and nothing else that is left empty. True when it did."""
-        gone = min(day // PANE - self.first_pane, self.masks.shape[0])
-        if gone <= 0:
-            return False
-        self.masks = self.masks[gone:]
-        self.sessions = self.sessions[gone:]
-        self.first_pane += gone
-        self.oldest = max(self.oldest, self.first_pane * PANE)
-        stay = np.flatnonzero(self.masks[:, :, : self.count].any(axis=(0, 1)))
-        masks = np.zeros((self.masks.shape[0], self.masks.shape[1], _room(len(stay))), np.uint64)
-        masks[:, :, : len(stay)] = self.masks[:, :, stay]
-        users = np.empty(masks.shape[2], np.uint64)
-        users[: len(stay)] = self.users[stay]
-        self.masks, self.users, self.count = masks, users, len(stay)
-        self._index()
-        return True
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the arrays, in bytes."""
-        return self.masks.nbytes + self.users.nbytes + self.slots.nbytes + self.sessions.nbytes
-
     def _make_room(self, users: int) -> None:
         if users > len(self.users):
             self._resize(users=_room(users))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import random
-import re
 import threading
 import time
 from pathlib import Path
@@ -14,7 +13,6 @@ from aiokafka.structs import ConsumerRecord
 
 from deploy.fleet import Fleet, FleetSpec
 from deploy.message import Message
-from sinks.topics import USAGE_PINGS
 from streams.ledger.book import Book, Rules
 from streams.ledger.names import Names
 from streams.ledger.pseudonym import Pseudonymiser

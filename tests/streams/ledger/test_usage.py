@@ -124,18 +124,6 @@ def test_sessions_take_the_largest_and_sum_upwards() -> None:
     assert all(value[3] == -1 for (day, _), value in figures(ledger, 20_000, 20_001).items() if day == 20_001)
 
 
-def test_forgetting_drops_panes_and_users_that_are_gone() -> None:
-    names = Names()
-    ledger = UsageLedger()
-    fold(ledger, names, [(20_000, "create", "snippets", 1), (20_200, "create", "snippets", 2)])
-    before = figures(ledger, 20_150, 20_230)
-    assert ledger.forget_before(20_100)
-    assert ledger.count == 1
-    assert figures(ledger, 20_150, 20_230) == before
-    assert fold(ledger, names, [(20_200, "create", "snippets", 2)]) == 0, "who stays is still known"
-    assert not ledger.forget_before(20_100)
-
-
 @pytest.mark.parametrize("users", [1, 7, 8, 9, 4_000])
 def test_it_grows_while_it_folds(users: int) -> None:
     names = Names()

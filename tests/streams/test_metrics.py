@@ -1,0 +1,121 @@
+"""`/metrics`, `/healthz` and `/readyz` of a running worker (contract, section 4)."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from deploy.fleet import Fleet, FleetSpec
+from sinks.topics import USAGE_PINGS
+from tests.running import assert_equals_oracle, new_site, table
+
+LAST_DAY = dt.date(2026, 3, 20)
+
+NAMES = {
+    "pingstream_events_total": {"topic", "outcome"},
+    "pingstream_dead_letters_total": {"topic", "reason"},
+    "pingstream_activities_total": set(),
+    "pingstream_consumer_lag_records": {"topic", "partition"},
+    "pingstream_consumer_lag_seconds": set(),
+    "pingstream_oldest_unflushed_seconds": set(),
+    "pingstream_watermark_timestamp_seconds": set(),
+    "pingstream_sink_flush_seconds_bucket": {"le"},
+    "pingstream_sink_rows_total": {"table"},
+    "pingstream_state_scopes": set(),
+    "pingstream_state_bytes": set(),
+    "pingstream_ready": set(),
+    "pingstream_build_info": {"version"},
+    "pingstream_mau": {"population", "basis"},
+    "pingstream_smau": {"population", "basis", "stage"},
+    "pingstream_feature_mau": {"population", "basis", "stage", "feature"},
+    "pingstream_scopes_by_stages_used": {"population", "stages"},
+}
+"""Names and labels that a dashboard relies on. `sink_errors_total` has no sample before the first error."""
+
+
+@pytest.mark.slow
+def test_what_a_running_worker_tells(tmp_path: Path) -> None:
+    spec = FleetSpec(
+        last_day=LAST_DAY, days=40, seed=31, installations=10, users=8,
+        duplicates=0.1, reordered=0.1, late=0.05, future=0.05, broken=0.1,
+    )  # fmt: skip
+    messages = list(Fleet(spec).messages())
+    half = len(messages) // 2
+    as_of = LAST_DAY.isoformat()
+    with new_site(tmp_path) as site:
+        with site.worker(as_of=as_of) as worker:
+            status, reason = worker.get("/readyz")
+            assert status == 503 and len(reason) > 10, "there is no broker connection yet, let alone state"
+            assert worker.get("/healthz")[0] == 200
+            assert worker.metrics()["pingstream_ready", ()] == 0
+            worker.wait_ready()
+            site.send(messages[:half])
+            worker.wait_read(half)
+            assert worker.metrics()["pingstream_ready", ()] == 1
+            first = worker.outcomes()
+            worker.kill()
+        site.send(messages[half:])
+        records = site.read()
+
+        # Another worker takes the state over; its gauges are of all scopes, its counters of what it has read itself.
+        with site.worker(as_of=as_of) as worker:
+            worker.wait_ready()
+            worker.wait_caught_up()
+            _, text = worker.get("/metrics")
+            samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+            labels = {sample.name: set(sample.labels) for sample in samples}
+            for name, wanted in NAMES.items():
+                assert labels.get(name) == wanted, name
+            values = worker.metrics()
+            with site.tables() as client:
+                expected = assert_equals_oracle(client, records, LAST_DAY)
+                today = f"as_of = '{as_of}'"
+                (mau,) = table(client, f"kpi_mau WHERE {today}")
+                smau = table(client, f"kpi_smau WHERE {today}")
+                feature_mau = table(client, f"kpi_feature_mau WHERE {today}")
+                adoption = table(client, f"kpi_stage_adoption WHERE {today}")
+
+            basis = ("exact", "self_managed")
+            assert values["pingstream_mau", basis] == mau["mau"] > 0
+            found = {key: value for key, value in values.items() if key[0] == "pingstream_smau" and value}
+            assert found == {("pingstream_smau", (*basis, r["stage"])): r["smau"] for r in smau if r["smau"]}
+            found = {key: value for key, value in values.items() if key[0] == "pingstream_feature_mau" and value}
+            assert found == {
+                ("pingstream_feature_mau", ("exact", r["feature"], "self_managed", r["stage"])): r["feature_mau"]
+                for r in feature_mau
+                if r["feature_mau"]
+            }
+            by_stages = {
+                int(key[1][1]): value for key, value in values.items() if key[0] == "pingstream_scopes_by_stages_used"
+            }
+            for row in adoption:
+                assert sum(n for stages, n in by_stages.items() if stages > row["more_than"]) == row["scopes"]
+
+            second = worker.outcomes()
+            # The kill may have let a batch come again; then it is counted by both.
+            assert sum(second.values()) >= len(messages) - half
+            if sum(second.values()) == len(messages) - half:
+                assert first + second == Counter(expected.outcomes)
+            topic = {key: value for key, value in values.items() if key[0] == "pingstream_dead_letters_total"}
+            assert topic and all(USAGE_PINGS in key[1] for key in topic)
+            assert sum(topic.values()) >= second[USAGE_PINGS, "dead"]
+            assert values["pingstream_consumer_lag_seconds", ()] == 0
+            assert values["pingstream_oldest_unflushed_seconds", ()] == 0
+            assert values["pingstream_state_scopes", ()] == len({row["scope_id"] for row in expected.usage_ping})
+            assert values["pingstream_state_bytes", ()] > 1000
+            lags = [key[1] for key in values if key[0] == "pingstream_consumer_lag_records"]
+            assert {(str(p), USAGE_PINGS) for p in range(4)} <= set(lags)
+            newest = {r.partition: max(x.timestamp for x in records if x.partition == r.partition) for r in records}
+            assert values["pingstream_watermark_timestamp_seconds", ()] <= max(newest.values()) / 1000
+            _no_names_in(
+                text, [row["uuid"] for row in expected.usage_ping] + [row["hostname"] for row in expected.usage_ping]
+            )
+
+
+def _no_names_in(text: str, names: list[str]) -> None:
+    for name in names:
+        assert name not in text, "no installation may be told from another in a metric"
