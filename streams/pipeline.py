@@ -19,6 +19,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol
 
 import structlog
@@ -50,6 +51,9 @@ WAITING_BYTES = 2 * BATCH_BYTES
 IDLE_SECONDS = 1.0
 ROLL_SCOPES = 2_000
 """Scopes whose rows are written at once when the as-of clock moves on."""
+
+LIVE_SCOPES = 500
+"""Scopes of a partition that are counted for Prometheus in one idle moment."""
 
 
 class Source(Protocol):
@@ -125,6 +129,7 @@ class Pipeline:
         self.ends: dict[TopicPartition, int] = {}
         self.rolled_to: dict[int, int] = {}
         self._live = LiveFigures(self._names.is_stage)
+        self._live_of: tuple[int | None, int] | None = None
 
     # ---- in ----------------------------------------------------------------------------------------------------------
 
@@ -162,6 +167,7 @@ class Pipeline:
             if events:
                 await self._flush(events)
             await self._roll()
+            self._count_live()
 
     async def _gather(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -359,9 +365,25 @@ class Pipeline:
             await asyncio.sleep(0)
         await self._write_state({partition: [book.rolled(as_of)]})
         self.rolled_to[partition] = as_of
-        for scope in self._live.behind(scopes, as_of):
-            self._live.count(scope, as_of)
         return True
+
+    def _count_live(self) -> None:
+        """Counts today's figures of scopes that no message has touched today, some at a time and only in idle moments."""
+        day = self._clock.day()
+        if self._waiting or self._live_of == (self._generation, day):
+            return
+        left = False
+        for book in self._books.values():
+            if book.rolled_to < day:
+                left = True
+                continue
+            left |= book.read_some(LIVE_SCOPES)
+            some = list(islice(self._live.behind(book.read_scopes, day), LIVE_SCOPES))
+            for scope in some:
+                self._live.count(scope, day)
+            left |= bool(some)
+        if not left:
+            self._live_of = self._generation, day
 
     # ---- what others see -------------------------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ from schemas.settings import Settings
 from sinks.kafka_client import BrokerRefused, BrokerUnavailable, client_config, wait_for_broker
 from sinks.topics import SOURCES, dead_letter_topic
 
-PATIENCE_SECONDS: Final = 10.0
+PATIENCE_SECONDS: Final = 5.0
 STALL_SECONDS: Final = 30.0
 FETCH_BYTES: Final = 4 * 1024 * 1024
 

@@ -10,6 +10,14 @@ import click
 import structlog
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    retry_unless_exception_type,
+    stop_after_delay,
+    wait_exponential,
+)
 
 from deploy.cli.errors import Failure, WrongUse
 from deploy.cli.options import with_settings
@@ -17,7 +25,7 @@ from deploy.clickhouse.door import Door
 from deploy.logging import configure
 from deploy.pseudonym_key import pseudonym_key
 from schemas.settings import Settings
-from sinks.clickhouse.connection import ConnectionFailed, EngineInUse, connect, open_engine
+from sinks.clickhouse.connection import ConnectionFailed, ConnectionRefused, EngineInUse, connect, open_engine
 from sinks.clickhouse.schema import SchemaError, migrate
 from sinks.kafka_client import BrokerRefused, BrokerUnavailable, wait_for_broker
 from sinks.topics import TopicError
@@ -81,7 +89,7 @@ async def _start(settings: Settings, client: Callable[[], Client], worker: objec
 
     assert isinstance(worker, Worker)
     await wait_for_broker(settings, patience=WAIT_SECONDS, say=log.warning)
-    connection = await asyncio.to_thread(client)
+    connection = await _wait_for_clickhouse(client)
     try:
         taken = await asyncio.to_thread(migrate, connection, settings.database)
     finally:
@@ -89,3 +97,22 @@ async def _start(settings: Settings, client: Callable[[], Client], worker: objec
     if taken:
         log.info("schema brought up to date", steps=[step.name for step in taken])
     return await worker.run()
+
+
+async def _wait_for_clickhouse(client: Callable[[], Client]) -> Client:
+    """A connection, after pauses that grow from a quarter of a second to ten."""
+
+    def say(state: RetryCallState) -> None:
+        if state.attempt_number == 1 and state.outcome is not None:
+            log.warning("waiting for ClickHouse", seconds=WAIT_SECONDS, reason=str(state.outcome.exception()))
+
+    async for attempt in AsyncRetrying(
+        retry=retry_if_exception_type(ConnectionFailed) & retry_unless_exception_type(ConnectionRefused),
+        wait=wait_exponential(0.25, max=10),
+        stop=stop_after_delay(WAIT_SECONDS),
+        before_sleep=say,
+        reraise=True,
+    ):
+        with attempt:
+            return await asyncio.to_thread(client)
+    raise AssertionError("the last attempt raises")

@@ -36,7 +36,7 @@ from clickhouse_connect.driver.httputil import get_pool_manager
 
 from sinks.clickhouse.engine_lock import EngineInUse, EngineLock, find_door, publish_door, withdraw_door
 
-__all__ = ["ConnectionFailed", "Engine", "EngineInUse", "connect", "open_engine"]
+__all__ = ["ConnectionFailed", "ConnectionRefused", "Engine", "EngineInUse", "connect", "open_engine"]
 
 # A naive datetime handed to an insert is UTC, as it is when it is read; the default would be the machine's zone.
 common.set_setting("naive_datetime_insert", "server")
@@ -67,6 +67,10 @@ _running_guard = threading.Lock()
 
 class ConnectionFailed(Exception):
     """ClickHouse cannot be reached or refuses; the sentence holds the address, never the password."""
+
+
+class ConnectionRefused(ConnectionFailed):
+    """ClickHouse answers and says no: waiting does not help."""
 
 
 class _Running:
@@ -279,9 +283,9 @@ def _connect_server(dsn: str, database: str | None, password: str | None = None)
     except ClickHouseError as exc:
         code = getattr(exc, "code", None)
         if code in (192, 193, 194, 516):
-            raise ConnectionFailed(f"ClickHouse at {address} refuses this user name and password") from None
+            raise ConnectionRefused(f"ClickHouse at {address} refuses this user name and password") from None
         if code:
-            raise ConnectionFailed(f"ClickHouse at {address} refuses: {exc}") from None
+            raise ConnectionRefused(f"ClickHouse at {address} refuses: {exc}") from None
         raise ConnectionFailed(
             f"ClickHouse at {address} does not answer; is it running? PINGSTREAM_CLICKHOUSE says where it is"
         ) from None

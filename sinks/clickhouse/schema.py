@@ -33,11 +33,9 @@ class Migration(NamedTuple):
 
 def migrations() -> list[Migration]:
     """Every step there is, in order."""
-    found = []
-    for file in (resources.files(__package__) / "migrations").iterdir():
-        if match := re.fullmatch(r"(\d{4})_(\w+)\.sql", file.name):
-            found.append(Migration(int(match[1]), match[2], file.read_text()))
-    return sorted(found)
+    files = (resources.files(__package__) / "migrations").iterdir()
+    named = ((re.fullmatch(r"(\d{4})_(\w+)\.sql", file.name), file) for file in files)
+    return sorted(Migration(int(match[1]), match[2], file.read_text()) for match, file in named if match)
 
 
 def current() -> int:

@@ -7,8 +7,9 @@ reads a clock: the as-of day is passed in.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +45,8 @@ FUTURE_SENTENCE = (
 BEHIND_SENTENCE = (
     "the message was received more than 36 days before the newest one ahead of it in its partition - at `$`"
 )
+
+ALL = 2**31
 
 BATCHES_REMEMBERED = 64
 """Ends of batches kept with the newest timestamp up to them: more than can come again after a crash."""
@@ -176,13 +179,24 @@ class Book:
             self._scopes[key] = scope
         return scope
 
-    def all_scopes(self) -> Iterable[Scope]:
-        """Every scope, those read last that were never asked for."""
-        for digest in list(self._stored):
+    def read_some(self, limit: int) -> bool:
+        """Reads scopes that were never asked for from state, at most `limit`. False when there are none left."""
+        for digest in list(islice(self._stored, limit)):
             stored = self._stored.pop(digest)
             if head_key(digest) in stored:
                 scope = self._packer.load(digest, stored, self._names)
                 self._scopes[scope.key] = scope
+        return bool(self._stored)
+
+    def all_scopes(self) -> Collection[Scope]:
+        """Every scope."""
+        while self.read_some(ALL):
+            pass
+        return self._scopes.values()
+
+    @property
+    def read_scopes(self) -> Collection[Scope]:
+        """Scopes that have been read from state."""
         return self._scopes.values()
 
     # ---- folding ---------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -19,11 +19,10 @@ class LiveFigures:
     def __init__(self, is_stage: Callable[[int], bool]) -> None:
         self._is_stage = is_stage
         self._scopes: dict[ScopeKey, tuple[int, dict[int, int]]] = {}
-        self.day = -1
         self.sums: Counter[tuple[str, int]] = Counter()
         self.by_stages: Counter[tuple[str, int]] = Counter()
 
-    def behind(self, scopes: Iterator[Scope] | list[Scope], day: int) -> Iterator[Scope]:
+    def behind(self, scopes: Iterable[Scope], day: int) -> Iterator[Scope]:
         """Those of the scopes whose figures here are not of `day`."""
         for scope in scopes:
             known = self._scopes.get(scope.key)
@@ -38,17 +37,6 @@ class LiveFigures:
         mau = out.mau[: out.length]
         some = np.flatnonzero(mau)
         self._replace(scope.key, day, dict(zip(out.name[some].tolist(), mau[some].tolist(), strict=True)))
-
-    def forget(self, keys: set[ScopeKey]) -> None:
-        """Scopes that are another worker's now."""
-        for key in keys & self._scopes.keys():
-            self._replace(key, -1, {})
-            del self._scopes[key]
-
-    @property
-    def owned(self) -> set[ScopeKey]:
-        """Scopes that are counted here."""
-        return set(self._scopes)
 
     def _replace(self, key: ScopeKey, day: int, figures: dict[int, int]) -> None:
         _, old = self._scopes.get(key, (0, {}))
