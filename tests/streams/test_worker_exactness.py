@@ -90,21 +90,3 @@ def test_a_running_worker_keeps_up_with_messages_that_trickle_in_and_stops_in_th
             stop_in_order(worker)
         with site.tables() as client:
             assert_equals_oracle(client, records, LAST_DAY)
-
-
-@pytest.mark.slow
-def test_an_empty_topic_then_an_as_of_before_the_newest_facts_then_a_later_clock(tmp_path: Path) -> None:
-    messages = list(fleet(seed=13, installations=4, days=20).messages())
-    early = LAST_DAY - dt.timedelta(days=9)
-    with new_site(tmp_path) as site:
-        site.drain(as_of=early.isoformat())
-        with site.tables() as client:
-            assert_equals_oracle(client, [], early)
-        site.send(messages)
-        records = site.read()
-        for as_of in (early, LAST_DAY):
-            site.drain(as_of=as_of.isoformat())
-            with site.tables() as client:
-                assert_equals_oracle(client, records, as_of)
-                assert max(row["as_of"] for row in table(client, "usage_kpi")) == as_of
-        assert len(expected(records, early).usage_kpi) < len(expected(records, LAST_DAY).usage_kpi)

@@ -13,7 +13,7 @@ COMMENT 'Names of the figures in usage_day';
 
 CREATE TABLE IF NOT EXISTS {database}.usage_day
 (
-    as_of Date,
+    as_of Date32 COMMENT 'Date32: a record timestamp of a wrong clock must not stop the table',
     population LowCardinality(String),
     scope_id String,
     basis LowCardinality(String),

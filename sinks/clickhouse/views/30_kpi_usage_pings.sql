@@ -11,7 +11,7 @@ SELECT
 FROM
 (
     SELECT
-        toDate(recorded_at) AS as_of,
+        toDate32(recorded_at) AS as_of,
         arrayJoin(if(ping.population = 'group', ['group', 'gitlab_com'], [toString(ping.population)])) AS population,
         count() AS pings,
         sum(ping.counters) AS counters,

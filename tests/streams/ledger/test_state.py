@@ -271,3 +271,30 @@ def test_few_changes_on_a_large_scope_cost_few_bytes() -> None:
     folded = mine.fold([record(1, Fact(0, 4, 0, ((0, 1, (1, 2, 3), None),)))], DAY0 + 40)
     (delta,) = [change for change in folded.changes if change.value[1] == DELTA]
     assert len(delta.value) < 500
+
+
+@pytest.mark.parametrize("flushes", [1, 2])
+def test_a_forwarded_ping_that_comes_again_behind_a_new_one_is_written_again(flushes: int) -> None:
+    """A crash between state and rows: of the two topics a book reads, either may be fetched first afterwards."""
+    partitions = {b"installation-0": 0}
+    rules = Rules(partition_of=lambda key: partitions.get(key, 1))
+    elsewhere = Book(1, {}, Names(), Pseudonymiser(b"0123456789abcdef"), rules)
+    (forward,) = elsewhere.fold([record(0, Fact(0, 3, 0, ((0, 0, (1, 2), None),)))], DAY0 + 40).forwards
+    internal = Record(forward.key, forward.value, 0, forward.timestamp)
+    fresh = record(0, Fact(0, 4, 0, ((0, 0, (3,), None),)))
+
+    def home(values: Values) -> Book:
+        mine = Book(0, dict(values), Names(), Pseudonymiser(b"0123456789abcdef"), rules)
+        keep(values, [mine.claim()])
+        return mine
+
+    values: Values = {}
+    keep(values, home(values).fold([], DAY0 + 40, [internal]).changes)  # its rows are lost
+    successor = home(values)
+    if flushes == 1:
+        folded = [successor.fold([fresh], DAY0 + 40, [internal])]
+    else:
+        folded = [successor.fold([fresh], DAY0 + 40)]
+        keep(values, folded[0].changes)
+        folded.append(successor.fold([], DAY0 + 40, [internal]))
+    assert len([ping for done in folded for ping in done.pings]) == 2
