@@ -332,6 +332,7 @@ class Book:
             work = touched[case.scope] = _Touched()
         self._apply(case, work)
         if again:
+            scope.pings.add_again(case.key, case.recorded_at, case.place, self._flush)
             work.again = True
             if case.entries:
                 work.first = min(work.first, *(entry.day for entry in case.entries))

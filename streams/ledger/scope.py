@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from streams.ledger.reading import Entry
 from streams.ledger.records import DAY_US, PingKey, ScopeKey
@@ -19,6 +20,14 @@ LOADED = -1
 """Number of the flush of what was read back from state."""
 
 
+class _Recent(NamedTuple):
+    """Offsets of pings of one source partition: those of the newest flush, and older ones that have not come again."""
+
+    flush: int
+    now: dict[tuple[PingKey, int], int]
+    before: dict[tuple[PingKey, int], int]
+
+
 class PingLog:
     """Which pings are known, by identity; of the newest ones, where their messages stood in Kafka.
 
@@ -31,7 +40,7 @@ class PingLog:
 
     def __init__(self) -> None:
         self._times: dict[PingKey, array[int]] = {}
-        self._recent: dict[int, tuple[int, dict[tuple[PingKey, int], int]]] = {}
+        self._recent: dict[int, _Recent] = {}
 
     def __contains__(self, ping: tuple[PingKey, int]) -> bool:
         times = self._times.get(ping[0])
@@ -55,22 +64,35 @@ class PingLog:
                 times.insert(at, recorded_at)
         partition, offset = place
         recent = self._recent.get(partition)
-        if recent is None or recent[0] != flush:
-            recent = self._recent[partition] = flush, {}
-        recent[1][key, recorded_at] = offset
+        if recent is None or recent.flush != flush:
+            recent = self._recent[partition] = _Recent(flush, {}, {})
+        recent.before.clear()
+        recent.now[key, recorded_at] = offset
+
+    def add_again(self, key: PingKey, recorded_at: int, place: tuple[int, int], flush: int) -> None:
+        """A message came again, in this flush: until its rows are accepted it is as recent as a new one."""
+        partition, offset = place
+        recent = self._recent[partition]
+        if recent.flush != flush:
+            recent = self._recent[partition] = _Recent(flush, {}, recent.before | recent.now)
+        recent.before.pop((key, recorded_at), None)
+        recent.now[key, recorded_at] = offset
 
     def came_from(self, key: PingKey, recorded_at: int, place: tuple[int, int]) -> bool:
         """Whether a known ping is the very message at `place`, come again."""
         recent = self._recent.get(place[0])
-        return recent is not None and recent[1].get((key, recorded_at)) == place[1]
+        if recent is None:
+            return False
+        ping = key, recorded_at
+        return recent.now.get(ping, recent.before.get(ping)) == place[1]
 
     @property
     def recent(self) -> list[tuple[PingKey, int, tuple[int, int]]]:
         """(key, recorded_at, place) of the newest pings."""
         return [
             (key, recorded_at, (partition, offset))
-            for partition, (_, pings) in self._recent.items()
-            for (key, recorded_at), offset in pings.items()
+            for partition, recent in self._recent.items()
+            for (key, recorded_at), offset in (*recent.before.items(), *recent.now.items())
         ]
 
     def load_recent(self, recent: list[tuple[PingKey, int, tuple[int, int]]]) -> None:

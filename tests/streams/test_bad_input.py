@@ -123,47 +123,38 @@ def test_each_bad_message_has_its_letter_and_each_good_one_counts(tmp_path: Path
     assert_nowhere(site, SECRETS)
 
 
-def test_a_message_without_key_and_value(tmp_path: Path) -> None:
-    good = message(1, dumped(document(1)))
-    with new_site(tmp_path, partitions="1") as site:
-        site.send([good])
-        site.send_raw([(0, None, None, good.timestamp_ms), (0, b"deleted", None, good.timestamp_ms)])
-        site.send([message(2, dumped(document(2)))])
-        site.drain(as_of=str(DAY))
-        with site.tables() as client:
-            wanted = assert_equals_oracle(client, site.read(), DAY)
-        assert len(wanted.dead_letter) == 2 and len(wanted.usage_ping) == 2
-        assert [dict(letter.headers)["pingstream-offset"] for letter in site.read(DLQ)] == [b"1", b"2"]
-
-
-def test_a_message_that_only_just_fits_into_the_topic(tmp_path: Path) -> None:
-    """Its letter is larger than the message, by its headers."""
+@pytest.mark.slow
+def test_what_grows_on_its_way_or_has_nothing_in_it(tmp_path: Path) -> None:
+    """A letter is larger than its message by the headers, and a ping under a wrong key grows as well: 7 bytes of JSON a
+    user become 8 of a pseudonym. Both come from messages that only just fit into their topic."""
     just_fits = random.Random(1).randbytes(MIB - 90)
-    good = message(1, dumped(document(1)))
-    with new_site(tmp_path, max_message_bytes=str(MIB), partitions="1") as site:
-        site.send([good])
-        site.send_raw([(0, None, just_fits, good.timestamp_ms)])
-        site.send([message(2, dumped(document(2)))])
-        site.drain(as_of=str(DAY))
-        with site.tables() as client:
-            assert_equals_oracle(client, site.read(), DAY, max_message_bytes=MIB)
-        assert [letter.value for letter in site.read(DLQ)] == [just_fits]
-
-
-def test_a_large_ping_under_a_wrong_key_fits_into_the_internal_topic(tmp_path: Path) -> None:
-    """It grows on the way: 7 bytes of JSON a user become 8 bytes of a pseudonym."""
     large = document(3)
     large["activity"][0]["users"] = list(range(100_000, 100_000 + 148_000))
     value = json.dumps(large, separators=(",", ":")).encode()
     assert 0.98 * MIB < len(value) < MIB - 100
     good = message(1, dumped(document(1)))
     with new_site(tmp_path, max_message_bytes=str(MIB)) as site:
+        site.drain(as_of=str(DAY))
+        with site.tables() as client:
+            assert_equals_oracle(client, [], DAY)
+
         site.send([good])
-        site.send_raw([(partition, None, value, good.timestamp_ms) for partition in range(4)])
+        site.send_raw(
+            [
+                (0, None, None, good.timestamp_ms),
+                (0, b"deleted", None, good.timestamp_ms),
+                (0, None, just_fits, good.timestamp_ms),
+                *((partition, None, value, good.timestamp_ms) for partition in range(4)),
+            ]
+        )
+        site.send([message(2, dumped(document(2)))])
         site.drain(as_of=str(DAY))
         with site.tables() as client:
             wanted = assert_equals_oracle(client, site.read(), DAY, max_message_bytes=MIB)
-        assert wanted.kpi_mau[-1]["mau"] == 148_002
+        assert wanted.kpi_mau[-1]["mau"] == 148_004 - 1
+        assert wanted.outcomes == {(USAGE_PINGS, "applied"): 3, (USAGE_PINGS, "duplicate"): 3, (USAGE_PINGS, "dead"): 3}
+        letters = site.read(DLQ)
+        assert len(letters) == 3 and just_fits in [letter.value for letter in letters]
 
 
 @pytest.mark.skipif(not EXAMPLE.is_file(), reason="GitLab's example is not at hand")

@@ -298,3 +298,15 @@ def test_a_forwarded_ping_that_comes_again_behind_a_new_one_is_written_again(flu
         keep(values, folded[0].changes)
         folded.append(successor.fold([], DAY0 + 40, [internal]))
     assert len([ping for done in folded for ping in done.pings]) == 2
+
+
+def test_two_crashes_in_a_row_between_state_and_rows_lose_nothing() -> None:
+    """The second flush brings the first one's pings again, and a new one: all of them are still to be written."""
+    values: Values = {}
+    records = [record(offset, Fact(0, 3 + offset, 0, ((0, 0, (offset,), None),))) for offset in range(4)]
+    for last in range(1, len(records) + 1):
+        folded = took_over(values).fold(records[:last], DAY0 + 40)  # the state is kept, the rows are lost
+        keep(values, folded.changes)
+        assert len(folded.pings) == last
+        (touched,) = folded.touched
+        assert touched[1] == DAY0 + 3, "and the days of all of them"

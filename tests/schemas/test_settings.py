@@ -1,0 +1,68 @@
+"""Settings from environment, `.env` and flags; errors that say what to change and never a secret."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy.cli.errors import WrongUse
+from deploy.cli.options import load_settings, unknown_settings
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PINGSTREAM_KAFKA", raising=False)
+    monkeypatch.delenv("PINGSTREAM_CLICKHOUSE", raising=False)
+
+
+def test_flag_over_environment_over_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("PINGSTREAM_PARTITIONS=3\nPINGSTREAM_DATABASE=of_file\nPINGSTREAM_FLUSH_SECONDS=2\n")
+    monkeypatch.setenv("PINGSTREAM_DATABASE", "of_environment")
+    monkeypatch.setenv("PINGSTREAM_FLUSH_SECONDS", "3")
+    settings = load_settings({"flush_seconds": "4"})
+    assert (settings.partitions, settings.database, settings.flush_seconds) == (3, "of_environment", 4.0)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"kafka": "localhost"}, ["--kafka", "host:port", "'localhost'"]),
+        ({"clickhouse": "tcp://x"}, ["--clickhouse", "chdb://"]),
+        ({"as_of": "yesterday"}, ["--as-of", "'yesterday'"]),
+        ({"web_port": "70000"}, ["--web-port", "65535"]),
+        ({"database": "drop table"}, ["--database", "plain name"]),
+        ({"pseudonym_key": "short-secret"}, ["--pseudonym-key", "16 characters"]),
+        ({"kafka_security_protocol": "SASL_SSL"}, ["kafka_security_username"]),
+    ],
+)
+def test_a_wrong_setting_names_itself_and_what_it_should_be(flags: dict[str, str | None], words: list[str]) -> None:
+    with pytest.raises(WrongUse) as caught:
+        load_settings(flags)
+    for word in words:
+        assert word in str(caught.value)
+    assert "short-secret" not in str(caught.value)
+
+
+def test_a_secret_is_not_shown() -> None:
+    settings = load_settings({"clickhouse": "http://me:geheim@127.0.0.1:8123", "pseudonym_key": "geheim-geheim-geheim"})
+    assert "geheim" not in repr(settings) + str(settings.model_dump())
+
+
+def test_a_mistyped_name_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PINGSTREAM_KAFKAS", "x")
+    assert unknown_settings() == ["PINGSTREAM_KAFKAS"]
+
+
+def test_the_program_ends_with_2_and_one_sentence() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy.cli.main", "migrate", "--clickhouse", "tcp://x"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--clickhouse" in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,57 @@
+"""Migrations: idempotent, forwards only; every view of the contract that is there has its columns and its definition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from clickhouse_connect.driver.client import Client
+
+from sinks.clickhouse.connection import open_engine
+from sinks.clickhouse.schema import SchemaError, applied, current, migrate, migrations
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[Client]:
+    with open_engine(tmp_path / "clickhouse") as engine:
+        yield engine.client()
+
+
+def test_migrating_twice_is_once(client: Client) -> None:
+    assert applied(client, "metrics_of_mine") is None
+    assert [step.number for step in migrate(client, "metrics_of_mine")] == [step.number for step in migrations()]
+    assert migrate(client, "metrics_of_mine") == []
+    assert applied(client, "metrics_of_mine") == current()
+
+
+def test_a_newer_database_is_refused(client: Client) -> None:
+    migrate(client, "pingstream")
+    client.command("INSERT INTO pingstream.schema_migration (number, name) VALUES (9999, 'of the future')")
+    with pytest.raises(SchemaError, match="newer Pingstream"):
+        migrate(client, "pingstream")
+
+
+def test_every_view_says_what_it_is_and_answers(client: Client) -> None:
+    migrate(client, "pingstream")
+    views = client.query(
+        "SELECT name, comment FROM system.tables WHERE database = 'pingstream' AND engine = 'View'"
+    ).result_rows
+    assert {name for name, _ in views} >= {"usage_kpi", "usage_ping", "dead_letter", "kpi_mau", "kpi_stage_adoption"}
+    for name, comment in views:
+        assert len(comment) > 40, name
+        assert client.query(f"SELECT * FROM pingstream.{name}").result_rows == []
+
+
+def test_the_newest_version_of_a_row_is_read(client: Client) -> None:
+    migrate(client, "pingstream")
+    client.command("INSERT INTO pingstream.figure_name VALUES (0, '', ''), (7, 'create', '')")
+    for version, users in ((2, 9), (1, 5)):
+        client.command(
+            "INSERT INTO pingstream.usage_day VALUES "
+            f"('2026-01-01', 'self_managed', 'u@h', 'exact', [0, 7], [1, 1], [2, 2], [{users}, {users}], [], {version})"
+        )
+    rows = client.query(
+        "SELECT level, stage, dau, wau, mau, sessions FROM pingstream.usage_kpi ORDER BY level"
+    ).result_rows
+    assert rows == [("stage", "create", 1, 2, 9, None), ("total", "", 1, 2, 9, None)]
