@@ -19,6 +19,7 @@ from schemas.dead_letters import (
     HEADER_TOPIC,
 )
 from schemas.redaction import redact
+from sinks.message_limits import MessageLimits
 from sinks.topics import dead_letter_topic
 
 
@@ -39,8 +40,9 @@ class DeadLetter(NamedTuple):
 class DeadLetters:
     """Writes letters with a producer that has to be started."""
 
-    def __init__(self, producer: AIOKafkaProducer) -> None:
+    def __init__(self, producer: AIOKafkaProducer, limits: MessageLimits) -> None:
         self._producer = producer
+        self._limits = limits
 
     async def send(self, letters: Iterable[DeadLetter]) -> None:
         """Returns once every letter is acknowledged.
@@ -64,6 +66,8 @@ class DeadLetters:
             ]
             if redacted:
                 headers.append((HEADER_REDACTED, ",".join(redacted)))
+            size = len(value or b"") + len(letter.key or b"") + sum(len(name) + len(text) for name, text in headers)
+            await self._limits.make_room(dead_letter_topic(letter.topic), size)
             waiting.append(
                 await self._producer.send(
                     dead_letter_topic(letter.topic),

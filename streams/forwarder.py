@@ -9,6 +9,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
+from sinks.message_limits import MessageLimits
 from streams.ledger.forwarding import Forward
 
 
@@ -20,21 +21,24 @@ def partition_of(key: bytes, partitions: int) -> int:
 class Forwarder:
     """The internal topic."""
 
-    def __init__(self, producer: AIOKafkaProducer, topic: str, partitions: int) -> None:
+    def __init__(self, producer: AIOKafkaProducer, limits: MessageLimits, topic: str, partitions: int) -> None:
         self._producer = producer
+        self._limits = limits
         self._topic = topic
         self._partitions = partitions
 
     async def send(self, forwards: Iterable[Forward]) -> None:
         """Returns once all are acknowledged. The original timestamps are kept."""
-        waiting: list[Any] = [
-            await self._producer.send(
-                self._topic,
-                value=forward.value,
-                key=forward.key,
-                partition=partition_of(forward.key, self._partitions),
-                timestamp_ms=forward.timestamp,
+        waiting: list[Any] = []
+        for forward in forwards:
+            await self._limits.make_room(self._topic, len(forward.key) + len(forward.value))
+            waiting.append(
+                await self._producer.send(
+                    self._topic,
+                    value=forward.value,
+                    key=forward.key,
+                    partition=partition_of(forward.key, self._partitions),
+                    timestamp_ms=forward.timestamp,
+                )
             )
-            for forward in forwards
-        ]
         await asyncio.gather(*waiting)

@@ -157,12 +157,14 @@ class Pipeline:
     async def run(self) -> None:
         """Works until it is stopped. Raises what must end the process."""
         while not self._stopping:
-            await self._gather()
             if self._source.generation is None:
                 self._drop_waiting()
                 await asyncio.sleep(0.05)
                 continue
             await self._take_over()
+            await self._gather()
+            if self._source.generation != self._generation:
+                continue
             events = self._take()
             if events:
                 await self._flush(events)

@@ -21,6 +21,7 @@ from clickhouse_connect.driver.client import Client
 from schemas.settings import Settings
 from sinks.dead_letters import DeadLetters
 from sinks.kafka_client import client_config
+from sinks.message_limits import MessageLimits
 from sinks.prometheus import Metrics
 from sinks.topics import USAGE_PINGS, TopicSpec, ensure_topics
 from streams.app import APP_ID, StreamsApp
@@ -98,6 +99,7 @@ class Worker:
             max_request_size=max(64 * 1024 * 1024, 2 * settings.max_message_bytes),
         )
         await producer.start()
+        limits = MessageLimits(settings)
         rows = RowSink(self._connect, settings.database, self.metrics)
         originals = Originals(USAGE_PINGS, lambda: AIOKafkaConsumer(**client_config(settings), client_id=APP_ID))
         pipeline = streams.pipeline = Pipeline(
@@ -106,8 +108,8 @@ class Worker:
             streams,
             lambda: streams.store,
             Changelog(producer, streams.changelog_topic),
-            DeadLetters(producer),
-            Forwarder(producer, REKEYED, partitions),
+            DeadLetters(producer, limits),
+            Forwarder(producer, limits, REKEYED, partitions),
             originals,
             rows,
             AsOfClock(settings.as_of),

@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaProducer
 from deploy.kafka.broker import LocalBroker
 from schemas.settings import Settings
 from sinks.dead_letters import DeadLetter, DeadLetters
+from sinks.message_limits import MessageLimits
 from sinks.topics import USAGE_PINGS, dead_letter_topic, ensure_topics
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(120)]
@@ -37,7 +38,7 @@ def letter(
 async def write(bootstrap: str, letters: Sequence[DeadLetter]) -> None:
     await ensure_topics(Settings(kafka=bootstrap))
     async with AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all") as producer:
-        await DeadLetters(producer).send(letters)
+        await DeadLetters(producer, MessageLimits(Settings(kafka=bootstrap))).send(letters)
         # Somebody else's record in the topic is no letter and hides none.
         await producer.send_and_wait(dead_letter_topic(USAGE_PINGS), b"hello", headers=[("pingstream-reason", b"odd")])
 

@@ -127,7 +127,7 @@ def test_each_bad_message_has_its_letter_and_each_good_one_counts(tmp_path: Path
 def test_what_grows_on_its_way_or_has_nothing_in_it(tmp_path: Path) -> None:
     """A letter is larger than its message by the headers, and a ping under a wrong key grows as well: 7 bytes of JSON a
     user become 8 of a pseudonym. Both come from messages that only just fit into their topic."""
-    just_fits = random.Random(1).randbytes(MIB - 90)
+    just_fits = random.Random(1).randbytes(2 * MIB).translate(None, delete=b'[]{}"')[: MIB - 90]
     large = document(3)
     large["activity"][0]["users"] = list(range(100_000, 100_000 + 148_000))
     value = json.dumps(large, separators=(",", ":")).encode()
@@ -151,7 +151,7 @@ def test_what_grows_on_its_way_or_has_nothing_in_it(tmp_path: Path) -> None:
         site.drain(as_of=str(DAY))
         with site.tables() as client:
             wanted = assert_equals_oracle(client, site.read(), DAY, max_message_bytes=MIB)
-        assert wanted.kpi_mau[-1]["mau"] == 148_004 - 1
+        assert wanted.kpi_mau[-1]["mau"] == 148_004
         assert wanted.outcomes == {(USAGE_PINGS, "applied"): 3, (USAGE_PINGS, "duplicate"): 3, (USAGE_PINGS, "dead"): 3}
         letters = site.read(DLQ)
         assert len(letters) == 3 and just_fits in [letter.value for letter in letters]
