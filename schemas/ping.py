@@ -99,6 +99,7 @@ _users_decoder = msgspec.json.Decoder(list[Annotated[int, Meta(ge=0)] | UserName
 _any_decoder = msgspec.json.Decoder()
 
 decode_activity = _activity_decoder.decode
+decode_activities = msgspec.json.Decoder(list[Activity]).decode
 
 
 def count_openers(value: bytes) -> int:

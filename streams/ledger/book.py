@@ -21,7 +21,7 @@ from streams.ledger.judgement import FUTURE_DAYS, LATE_DAYS, entries_sentence, i
 from streams.ledger.kernels import WINDOW
 from streams.ledger.names import Names
 from streams.ledger.pseudonym import Pseudonymiser
-from streams.ledger.reading import SELF_MANAGED, Entry, Read, Users, identify, read_batch
+from streams.ledger.reading import SELF_MANAGED, Entry, Read, Told, Users, identify, read_batch
 from streams.ledger.records import DAY_US, Change, Letter, PingRow, Record, ScopeKey, Tally
 from streams.ledger.scope import NEVER, Scope
 from streams.ledger.state import (
@@ -95,7 +95,7 @@ class _Touched:
     last: int = NEVER
     new_ping: bool = False
     again: bool = False
-    newest: Case | None = None
+    told: Told | None = None
 
 
 @dataclass
@@ -213,7 +213,7 @@ class Book:
         self._flush += 1
         touched: dict[ScopeKey, _Touched] = {}
         read, users = read_batch(
-            records, self._last_entries, self._pseudonymiser, self._rules.max_message_bytes, self._rules.saas_hostnames
+            records, self._last_told, self._pseudonymiser, self._rules.max_message_bytes, self._rules.saas_hostnames
         )
         if records:
             self._judge_all(records, read, users, touched, out)
@@ -267,9 +267,9 @@ class Book:
         self._newest_before = [(start, newest) for start, newest in self._newest_before if start <= offset]
         self.newest_timestamp = self._newest_before[-1][1] if self._newest_before else NEVER
 
-    def _last_entries(self, key: ScopeKey) -> dict[int, Entry]:
+    def _last_told(self, key: ScopeKey) -> Told | None:
         scope = self._scopes.get(key)
-        return scope.known if scope is not None else {}
+        return scope.told if scope is not None else None
 
     def _is_home(self, case: Case) -> bool:
         """Whether the scope's key lives in this partition, whatever key the message came under."""
@@ -288,10 +288,21 @@ class Book:
             scope, key = identify(ping, self._rules.saas_hostnames)
             verdict = message.reason, message.sentence
             return Case(
-                place, record.timestamp, attempt, scope, key, micros(ping.recorded_at), verdict, [], [], 0, 0, None
+                place, record.timestamp, attempt, scope, key, micros(ping.recorded_at), verdict, [], None, 0, 0, None
             )
         case = Case(
-            place, record.timestamp, attempt, message.scope, message.key, message.recorded_at, None, [], [], 0, 0, None
+            place,
+            record.timestamp,
+            attempt,
+            message.scope,
+            message.key,
+            message.recorded_at,
+            None,
+            [],
+            None,
+            0,
+            0,
+            None,
         )
         received = received_day(record.timestamp)
         if message.error is not None:
@@ -301,18 +312,23 @@ class Book:
         elif is_behind(record.timestamp, self.newest_timestamp):
             case.verdict = Reason.LATE, BEHIND_SENTENCE
         else:
-            oldest, newest = received - LATE_DAYS, received + FUTURE_DAYS
-            for entry in message.entries:
-                if entry.day < oldest:
-                    case.late += entry.count
-                elif entry.day > newest:
-                    case.future += entry.count
-                else:
-                    case.entries.append(entry)
-            if not case.late and not case.future:
-                case.hashes = message.hashes
+            self._take_out(case, message, received - LATE_DAYS, received + FUTURE_DAYS)
             case.row = _ping_row(record, message)
         return case
+
+    def _take_out(self, case: Case, message: Read, oldest: int, newest: int) -> None:
+        """Leaves the entries of the days oldest..newest in the case and counts the others."""
+        days = [entry.day for entry in message.entries]
+        if not days or (min(days) >= oldest and max(days) <= newest):
+            case.entries, case.told = message.entries, message.told
+            return
+        for entry in message.entries:
+            if entry.day < oldest:
+                case.late += entry.count
+            elif entry.day > newest:
+                case.future += entry.count
+            else:
+                case.entries.append(entry)
 
     def _settle(self, case: Case, touched: dict[ScopeKey, _Touched], out: Folded) -> None:
         """Gives a case its outcome: duplicate, dead or applied."""
@@ -367,8 +383,8 @@ class Book:
                 sums[name] = sums.get(name, 0) + entry.sessions
         if sums:
             work.sessions.extend((*name, number) for name, number in sums.items())
-        if case.hashes:
-            work.newest = case
+        if case.told is not None:
+            work.told = case.told
 
     def _fold_touched(self, touched: dict[ScopeKey, _Touched], users: Users, as_of: int, out: Folded) -> None:
         order: list[Entry] = []
@@ -410,8 +426,8 @@ class Book:
             scope.revision += 1
             rows = entries.new_rows[rows_from : entries.new_total] if entries is not None else np.empty(0, np.int32)
             out.changes += self._packer.changes(scope, self.epoch, entries, changed, rows, raised)
-        if work.newest is not None:
-            scope.known = dict(zip(work.newest.hashes, work.newest.entries, strict=False))
+        if work.told is not None:
+            scope.told = work.told
         for entry in work.entries:
             entry.users = None
 

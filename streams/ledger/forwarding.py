@@ -13,7 +13,7 @@ import numpy.typing as npt
 from msgspec import Struct
 
 from schemas.dead_letters import Reason
-from streams.ledger.reading import GROUP, Entry
+from streams.ledger.reading import GROUP, Entry, Told
 from streams.ledger.records import PingKey, PingRow, ScopeKey
 
 
@@ -54,6 +54,7 @@ class Case(Struct):
     Attributes:
         place: its partition and offset in the source topic.
         verdict: why it is dead as a whole, None when it is not.
+        told: its compact entries, None when some were taken out.
         late, future: entries that were taken out.
         row: None with a verdict.
     """
@@ -66,7 +67,7 @@ class Case(Struct):
     recorded_at: int
     verdict: tuple[Reason, str] | None
     entries: list[Entry]
-    hashes: list[int]
+    told: Told | None
     late: int
     future: int
     row: PingRow | None
@@ -124,7 +125,7 @@ def decode(value: bytes, numbers_from: int) -> tuple[Case, list[npt.NDArray[np.u
         ping.recorded_at,
         (Reason(ping.reason), ping.sentence) if ping.reason else None,
         entries,
-        [],
+        None,
         ping.late,
         ping.future,
         ping.row,

@@ -1,23 +1,25 @@
 """From a batch of messages to pings with parsed activity: everything that can be done before order matters.
 
-A ping repeats the days before, so an activity entry is decoded only when its bytes are new: neither among those of the
-scope's last ping nor earlier in the batch. The same bytes again say the same.
+A ping repeats the days before: the entries with which it begins are those with which the scope's last ping ended (or, newest
+first, the other way round). They are found by comparing bytes and need no decoding: the same bytes say the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
 from schemas.dead_letters import Reason, Unreadable
 from schemas.ping import (
     EPOCH_ORDINAL,
+    Activity,
     Ping,
     activity_sentence,
+    decode_activities,
     decode_activity,
     decode_ping,
     decode_users,
@@ -27,8 +29,6 @@ from schemas.ping import (
 from streams.ledger import kernels
 from streams.ledger.pseudonym import Pseudonymiser
 from streams.ledger.records import DAY_US, PingKey, Record, ScopeKey
-
-digest = xxhash.xxh3_64_intdigest
 
 SELF_MANAGED, GITLAB_COM, GROUP = "self_managed", "gitlab_com", "group"
 
@@ -53,10 +53,17 @@ class Entry(msgspec.Struct, gc=False):
     folded: bool = False
 
 
-class Read:
-    """One message that is a ping. `hashes`: of the bytes of its compact entries, which come first in `entries`."""
+class Told(NamedTuple):
+    """What a ping told in the compact form: the JSON of each entry, and the entries."""
 
-    __slots__ = ("entries", "error", "hashes", "key", "ping", "recorded_at", "scope")
+    texts: list[bytes]
+    entries: list[Entry]
+
+
+class Read:
+    """One message that is a ping. `told`: its compact entries, which come first in `entries`; None when it has none."""
+
+    __slots__ = ("entries", "error", "key", "ping", "recorded_at", "scope", "told")
 
     def __init__(self, ping: Ping, scope: ScopeKey, key: PingKey, recorded_at: int) -> None:
         self.ping = ping
@@ -64,7 +71,7 @@ class Read:
         self.key = key
         self.recorded_at = recorded_at
         self.entries: list[Entry] = []
-        self.hashes: list[int] = []
+        self.told: Told | None = None
         self.error: str | None = None
 
 
@@ -128,7 +135,7 @@ def _pseudonyms(users: list[int | str], pseudonymiser: Pseudonymiser) -> npt.NDA
 
 def read_batch(
     records: Sequence[Record],
-    last_entries: Callable[[ScopeKey], dict[int, Entry]],
+    last_told: Callable[[ScopeKey], Told | None],
     pseudonymiser: Pseudonymiser,
     max_bytes: int,
     saas_hostnames: frozenset[str],
@@ -136,7 +143,7 @@ def read_batch(
     """Decodes a batch.
 
     Args:
-        last_entries: gives the entries of a scope's last ping, by the hash of their bytes.
+        last_told: gives what a scope's last ping told.
         saas_hostnames: host names of GitLab.com, in lower case.
 
     Returns:
@@ -145,17 +152,16 @@ def read_batch(
     """
     fresh: list[Entry] = []
     out: list[Read | Unreadable] = []
-    in_batch: dict[ScopeKey, dict[int, Entry]] = {}
+    in_batch: dict[ScopeKey, Told] = {}
     values = [record.value if record.value is not None else b"" for record in records]
     for value, openers in zip(values, _openers(values), strict=True):
         try:
             ping = decode_ping(value, max_bytes, openers)
             read = Read(ping, *identify(ping, saas_hostnames), micros(ping.recorded_at))
             if ping.activity:
-                seen = in_batch.get(read.scope)
-                if seen is None:
-                    seen = in_batch[read.scope] = {}
-                _read_activity(read, ping.activity, last_entries(read.scope), seen, fresh)
+                before = in_batch.get(read.scope) or last_told(read.scope)
+                read.told = in_batch[read.scope] = _read_activity(ping.activity, before, fresh)
+                read.entries += read.told.entries
             if ping.sessions:
                 _read_sessions(read, fresh)
         except Unreadable as exc:
@@ -188,23 +194,53 @@ def identify(ping: Ping, saas_hostnames: frozenset[str]) -> tuple[ScopeKey, Ping
     return (ScopeKey(GROUP, namespace) if namespace else ScopeKey(GITLAB_COM, "gitlab.com")), key
 
 
-def _read_activity(
-    read: Read, activity: list[msgspec.Raw], known: dict[int, Entry], seen: dict[int, Entry], fresh: list[Entry]
-) -> None:
-    entries, hashes = read.entries, read.hashes
-    for raw in activity:
-        number = digest(raw)
-        hashes.append(number)
-        entry = known.get(number) or seen.get(number)
-        if entry is None:
-            try:
-                one = decode_activity(raw)
-            except msgspec.MsgspecError as exc:
-                raise Unreadable(Reason.INVALID, activity_sentence(exc, len(hashes) - 1)) from None
-            day = one.date.toordinal() - EPOCH_ORDINAL
-            entry = seen[number] = Entry(day, one.stage, one.feature, one.sessions, one.users, len(fresh))
-            fresh.append(entry)
-        entries.append(entry)
+def _read_activity(activity: list[msgspec.Raw], before: Told | None, fresh: list[Entry]) -> Told:
+    texts = list(map(bytes, activity))
+    head: list[Entry] = []
+    tail: list[Entry] = []
+    if before is not None:
+        head = _repeated(texts, before.texts, before.entries)
+        if not head:
+            tail = before.entries[: _overlap(before.texts, texts)]
+    lo, hi = len(head), len(texts) - len(tail)
+    new = _decode(texts, lo, hi, len(fresh))
+    fresh += new
+    return Told(texts, [*head, *new, *tail])
+
+
+def _repeated(texts: list[bytes], old: list[bytes], entries: list[Entry]) -> list[Entry]:
+    """The last of the old entries, where the new texts begin with their texts."""
+    overlap = _overlap(texts, old)
+    return entries[len(entries) - overlap :] if overlap else []
+
+
+def _overlap(later: list[bytes], earlier: list[bytes]) -> int:
+    """With how many texts `later` begins and `earlier` ends."""
+    try:
+        at = earlier.index(later[0])
+    except ValueError:
+        return 0
+    overlap = len(earlier) - at
+    return overlap if later[:overlap] == earlier[at:] else 0
+
+
+def _decode(texts: list[bytes], lo: int, hi: int, number: int) -> list[Entry]:
+    """Entries lo..hi, numbered from `number`."""
+    try:
+        decoded = decode_activities(b"[" + b",".join(texts[lo:hi]) + b"]")
+    except msgspec.MsgspecError:
+        decoded = [_decode_one(texts[at], at) for at in range(lo, hi)]
+    return [
+        Entry(one.date.toordinal() - EPOCH_ORDINAL, one.stage, one.feature, one.sessions, one.users, at)
+        for at, one in enumerate(decoded, number)
+    ]
+
+
+def _decode_one(text: bytes, at: int) -> Activity:
+    try:
+        return decode_activity(text)
+    except msgspec.MsgspecError as exc:
+        raise Unreadable(Reason.INVALID, activity_sentence(exc, at)) from None
 
 
 def _read_sessions(read: Read, fresh: list[Entry]) -> None:

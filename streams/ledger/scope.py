@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from streams.ledger.reading import Entry
+from streams.ledger.reading import Told
 from streams.ledger.records import DAY_US, PingKey, ScopeKey
 from streams.ledger.usage import UsageLedger
 
@@ -121,14 +121,14 @@ class Scope:
         dirty_from: first day whose row the last flush wrote.
         unsure: read back from state: whether the rows of its last flush were accepted is not known, so the next flush
             that touches the scope writes them again.
-        known: activity entries of the last ping, by the hash of their bytes; not durable, only a short cut.
+        told: compact entries of the last ping; not durable, only a short cut.
         base: (epoch, revision) of the state's base in the changelog, None while there is none.
         deltas: bytes of each delta written on top of the base.
     """
 
     __slots__ = (
-        "base", "base_bytes", "deltas", "digest", "dirty_from", "key", "known", "ledger", "parity",
-        "parts", "pings", "revision", "unsure", "written_features", "written_to", "written_users",
+        "base", "base_bytes", "deltas", "digest", "dirty_from", "key", "ledger", "parity",
+        "parts", "pings", "revision", "told", "unsure", "written_features", "written_to", "written_users",
     )  # fmt: skip
 
     def __init__(self, key: ScopeKey, digest: bytes) -> None:
@@ -136,7 +136,7 @@ class Scope:
         self.digest = digest
         self.ledger = UsageLedger()
         self.pings = PingLog()
-        self.known: dict[int, Entry] = {}
+        self.told: Told | None = None
         self.revision = 0
         self.written_to = NEVER
         self.dirty_from = NEVER
