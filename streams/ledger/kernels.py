@@ -46,7 +46,8 @@ def parse_ids(text, starts, ends, ids, lengths, plain):  # type: ignore[no-untyp
         starts, ends: where each lies in `text`.
         ids: out, uint64; room for one id per two bytes and one per array.
         lengths: out, ids of each array.
-        plain: out, False where an array holds anything but integers below 2**64: it is left out, for the slow reader.
+        plain: out, False where it is no array, or holds anything but integers of fewer than 20 digits: it is left out, for
+            the slow reader.
 
     Returns:
         How many ids were written.
@@ -56,20 +57,20 @@ def parse_ids(text, starts, ends, ids, lengths, plain):  # type: ignore[no-untyp
         first = written
         value = np.uint64(0)
         digits = 0
-        good = True
-        for p in range(starts[e], ends[e]):
+        good = ends[e] - starts[e] >= 2 and text[starts[e]] == 91 and text[ends[e] - 1] == 93
+        for p in range(starts[e] + 1, ends[e]):
             c = text[p]
             if 48 <= c <= 57:
                 value = value * np.uint64(10) + np.uint64(c - 48)
                 digits += 1
-            elif c == 44 or c == 93:
+            elif c == 44 or (c == 93 and p == ends[e] - 1):
                 if digits:
                     ids[written] = value
                     written += 1
                     good = good and digits < 20  # 19 digits always fit; 20 may not
                 value = np.uint64(0)
                 digits = 0
-            elif c != 32 and c != 91 and c != 10 and c != 13 and c != 9:
+            elif c != 32 and c != 10 and c != 13 and c != 9:
                 good = False
                 break
         if good:
