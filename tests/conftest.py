@@ -7,8 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from deploy.kafka.broker import LocalBroker
+
+# A kernel is loaded when it is first called, and machines are shared: how long an example takes says nothing.
+settings.register_profile("pingstream", deadline=None)
+settings.load_profile("pingstream")
 
 
 @pytest.fixture(scope="session")
