@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -118,7 +118,8 @@ class Pipeline:
         self._names = Names()
         self._books: dict[int, Book] = {}
         self._generation: int | None = None
-        self._waiting: list[Any] = []
+        self._waiting: deque[tuple[Any, int]] = deque()
+        """Events and their bytes."""
         self._waiting_bytes = 0
         self._oldest: float | None = None
         self._arrived = asyncio.Event()
@@ -126,8 +127,6 @@ class Pipeline:
         self._room.set()
         self._stopping = False
         self.applied: dict[TopicPartition, _Applied] = {}
-        self.ends: dict[TopicPartition, int] = {}
-        self.rolled_to: dict[int, int] = {}
         self._live = LiveFigures(self._names.is_stage)
         self._live_of: tuple[int | None, int] | None = None
 
@@ -136,8 +135,9 @@ class Pipeline:
     async def offer(self, event: Any) -> None:
         """Takes an event: the records of one fetched batch. Waits while enough is waiting already."""
         await self._room.wait()
-        self._waiting.append(event)
-        self._waiting_bytes += _size(event)
+        size = _size(event)
+        self._waiting.append((event, size))
+        self._waiting_bytes += size
         if self._oldest is None:
             self._oldest = time.monotonic()
         if self._waiting_bytes >= WAITING_BYTES:
@@ -188,14 +188,14 @@ class Pipeline:
         """Events for one flush, of the present generation; others were fetched before a rebalance and come again."""
         assigned = self._source.assigned()
         taken: list[Any] = []
-        size = records = 0
-        while self._waiting and size < BATCH_BYTES and records < BATCH_RECORDS:
-            event = self._waiting.pop(0)
-            self._waiting_bytes -= _size(event)
+        taken_bytes = records = 0
+        while self._waiting and taken_bytes < BATCH_BYTES and records < BATCH_RECORDS:
+            event, size = self._waiting.popleft()
+            self._waiting_bytes -= size
             message = event.message
             if message.generation_id == self._generation and message.tp in assigned:
                 taken.append(event)
-                size += _size(event)
+                taken_bytes += size
                 records += len(message.value)
         if self._waiting_bytes < WAITING_BYTES:
             self._room.set()
@@ -227,7 +227,6 @@ class Pipeline:
         )
         self._books, self._generation = books, generation
         self.applied = {}
-        self.rolled_to = {p: book.rolled_to for p, book in books.items()}
         self._live = LiveFigures(self._names.is_stage)
         log.info("partitions taken over", topic=self._topic, partitions=partitions, generation=generation)
 
@@ -342,8 +341,8 @@ class Pipeline:
         if not due or self._waiting or not self._still_ours():
             return
         partitions = [tp for tp in self._source.assigned() if tp.partition in due]
-        self.ends.update(await self._source.ends(partitions))
-        behind = {tp.partition for tp in partitions if self.reached(tp) < self.ends[tp]}
+        ends = await self._source.ends(partitions)
+        behind = {tp.partition for tp in partitions if self.reached(tp) < ends[tp]}
         for partition in sorted(due - behind):
             if not self._still_ours() or not await self._roll_book(partition, as_of):
                 return
@@ -366,7 +365,6 @@ class Pipeline:
                 self._names.written(len(names))
             await asyncio.sleep(0)
         await self._write_state({partition: [book.rolled(as_of)]})
-        self.rolled_to[partition] = as_of
         return True
 
     def _count_live(self) -> None:
@@ -391,7 +389,8 @@ class Pipeline:
 
     def is_rolled(self, partitions: set[int]) -> bool:
         """Whether the rows of these partitions are written up to the as-of clock."""
-        return all(self.rolled_to.get(p, -(2**31)) >= self._clock.day() for p in partitions)
+        day = self._clock.day()
+        return all(p in self._books and not self._books[p].needs_roll(day) for p in partitions)
 
     @property
     def ready(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 import structlog
@@ -29,6 +30,9 @@ from sinks.clickhouse.connection import ConnectionFailed, ConnectionRefused, Eng
 from sinks.clickhouse.schema import SchemaError, migrate
 from sinks.kafka_client import BrokerRefused, BrokerUnavailable, wait_for_broker
 from sinks.topics import TopicError
+
+if TYPE_CHECKING:
+    from streams.worker import Worker
 
 log = structlog.get_logger("pingstream.worker")
 
@@ -84,10 +88,7 @@ def _run(settings: Settings, key: bytes, client: Callable[[], Client], drain: bo
         raise WrongUse(f"{settings.web_host}:{settings.web_port}: {exc}; choose another with --web-port") from None
 
 
-async def _start(settings: Settings, client: Callable[[], Client], worker: object) -> int:
-    from streams.worker import Worker
-
-    assert isinstance(worker, Worker)
+async def _start(settings: Settings, client: Callable[[], Client], worker: Worker) -> int:
     await wait_for_broker(settings, patience=WAIT_SECONDS, say=log.warning)
     connection = await _wait_for_clickhouse(client)
     try:

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
-import deploy.kafka.leash
-
-_LEASH: Final = Path(deploy.kafka.leash.__file__)
-_KILL_SECONDS: Final = 10.0
+from deploy import leash
 
 
 class Leashed:
-    """A process on the leash that the local Kafka is on (see `deploy.kafka.leash`), its output in a file.
+    """A process on the leash that the local Kafka is on (see `deploy.leash`), its output in a file.
 
     It gets no Ctrl-C from the terminal: its owner decides the order of an end.
 
@@ -32,7 +27,7 @@ class Leashed:
         self.log_file = log
         with log.open("ab") as out:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(_LEASH), *command],
+                leash.on_leash(command),
                 cwd=folder,
                 env=dict(environment),
                 stdin=subprocess.PIPE,
@@ -56,23 +51,11 @@ class Leashed:
 
     def stop(self, grace: float) -> None:
         """Ends it in order (SIGTERM), or with SIGKILL when it takes longer than `grace` seconds."""
-        try:
-            self._process.terminate()
-            self._process.wait(grace)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            self.kill()
+        leash.stop(self._process, grace)
 
     def kill(self) -> None:
         """Ends it at once with SIGKILL. Does nothing when it has ended."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()  # the leash kills it, waits for its end, and ends itself
-        try:
-            self._process.wait(_KILL_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        leash.kill(self._process)
 
 
 def plain_environment(prefix: str) -> dict[str, str]:

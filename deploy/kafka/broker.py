@@ -11,7 +11,6 @@ import random
 import shutil
 import socket
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -21,17 +20,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from deploy import leash
 from deploy.kafka import distribution, properties
 
 HOST = "127.0.0.1"
 
 _START_SECONDS = 90.0
-_KILL_SECONDS = 10.0
 
 # A broker whose owner was killed a moment ago takes this long, at most, to be gone.
 _PATIENCE_SECONDS = 2.0
-
-_LEASH = Path(__file__).with_name("leash.py")
 
 # Below the ports that systems hand out to outgoing connections (Linux from 32768, macOS from 49152): no client takes a
 # port between our choice and Java's bind, and no connection attempt to it can end up connected to itself.
@@ -54,7 +51,7 @@ class LocalBroker:
     """One Kafka node with its data in `data_dir`. What it was sent is there again after the next `start`.
 
     The Java process gets no Ctrl-C from the terminal, so that the owner decides the order of an end, and it dies with
-    this process, however this one dies (see `deploy.kafka.leash`). It isn't bound to the thread that started it.
+    this process, however this one dies (see `deploy.leash`). It isn't bound to the thread that started it.
 
         with LocalBroker(Path("data"), port=0) as broker:
             producer = AIOKafkaProducer(bootstrap_servers=broker.bootstrap)
@@ -137,28 +134,15 @@ class LocalBroker:
 
     def stop(self, grace: float = 15.0) -> None:
         """Ends the node clean (SIGTERM), or with SIGKILL when it takes longer than `grace` seconds."""
-        if self._process is None:
-            return
-        try:
-            self._process.terminate()
-            self._process.wait(grace)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            self.kill()
+        if self._process is not None:
+            leash.stop(self._process, grace)
+            self._process = None
 
     def kill(self) -> None:
         """Ends the node at once with SIGKILL, as a crash would. Its port and its folder are free on return."""
-        if self._process is None:
-            return
-        assert self._process.stdin is not None
-        self._process.stdin.close()  # the leash kills Java, waits for its end, and ends itself
-        try:
-            self._process.wait(_KILL_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
+        if self._process is not None:
+            leash.kill(self._process)
+            self._process = None
 
     def log_end(self, lines: int = 20) -> str:
         """The last lines of Kafka's log and of what Java itself said, without stack traces, for an error message."""
@@ -214,7 +198,7 @@ class LocalBroker:
         """Starts Java on a leash in the data folder. The lock is handed down: it lives as long as Java does."""
         with (self.data_dir / properties.JAVA_LOG).open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-I", "-S", str(_LEASH), str(distribution.java()), *arguments],
+                leash.on_leash([str(distribution.java()), *arguments]),
                 cwd=self.data_dir,
                 env=_environment(),
                 stdin=subprocess.PIPE,

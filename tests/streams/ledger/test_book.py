@@ -6,7 +6,6 @@ import datetime as dt
 import random
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import pytest
 
@@ -17,16 +16,9 @@ from streams.ledger.book import Book, Rules, UsageRows
 from streams.ledger.names import Names
 from streams.ledger.pseudonym import Pseudonymiser
 from tests.oracle import usage as oracle
+from tests.streams.ledger.record import Record
 
 EPOCH_DAY = EPOCH.date()
-
-
-class Record(NamedTuple):
-    key: bytes | None
-    value: bytes | None
-    offset: int
-    timestamp: int
-    headers: Sequence[tuple[str, bytes]] = ()
 
 
 Figure = tuple[dt.date, str, str, str]

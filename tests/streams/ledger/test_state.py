@@ -19,6 +19,7 @@ from streams.ledger.records import Change
 from streams.ledger.scope import Scope
 from streams.ledger.state import BASE, DELTA, FORMAT, HEADER, PART, VERSION, StateError, head_key, partition_key
 from streams.ledger.usage import Figures
+from tests.streams.ledger.record import Record
 
 EPOCH = dt.date(1970, 1, 1)
 DAY0 = 20_500
@@ -26,14 +27,6 @@ DAY_MS = 86_400_000
 FEATURES = [("create", "merge_requests"), ("create", "snippets"), ("plan", "issues"), ("verify", "pipelines")]
 
 Values = dict[bytes, bytes]
-
-
-class Record(NamedTuple):
-    key: bytes | None
-    value: bytes | None
-    offset: int
-    timestamp: int
-    headers: Sequence[tuple[str, bytes]] = ()
 
 
 class Fact(NamedTuple):

@@ -6,7 +6,7 @@ killed; Linux's "signal me when my parent dies" knows neither macOS nor owners w
 started the program, which may end long before the process does).
 
 SIGTERM is passed on to the program. The exit code is the program's own, 128 + n when signal n ended it.
-This file is run as a script, without site-packages: standard library only.
+This file is run as a script, without site-packages: standard library only. Owners import it for `on_leash`, `stop` and `kill`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,37 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from types import FrameType
+
+KILL_SECONDS = 10.0
+
+
+def on_leash(command: Sequence[str]) -> list[str]:
+    """The command that runs `command` on a leash. Start it with a pipe as standard input."""
+    return [sys.executable, "-I", "-S", __file__, *command]
+
+
+def stop(process: subprocess.Popen[bytes], grace: float) -> None:
+    """Ends what is on the leash in order (SIGTERM), or with SIGKILL when it takes longer than `grace` seconds."""
+    try:
+        process.terminate()
+        process.wait(grace)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        kill(process)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """Ends what is on the leash at once, with SIGKILL. Does nothing when it has ended."""
+    assert process.stdin is not None
+    process.stdin.close()  # the leash kills it, waits for its end, and ends itself
+    try:
+        process.wait(KILL_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def main(command: list[str]) -> int:
