@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+from collections.abc import Collection
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -28,75 +29,129 @@ EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 EPOCH_ORDINAL: Final = EPOCH.toordinal()
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
-UserName = Annotated[str, Meta(min_length=1, max_length=128)]
+Stage = Annotated[Name, Meta(description="Product stage, as in create.")]
+Feature = Annotated[Name, Meta(description="Feature of that stage, as in merge_requests.")]
+ShortText = Annotated[str, Meta(min_length=1, max_length=64)]
 Instant = Annotated[dt.datetime, Meta(tz=True)]
 Count = Annotated[int, Meta(ge=0, le=MAX_INT64)]
+# msgspec compares with 64-bit signed limits at the most: the upper one is in the schema, and checked by hand when read.
+UserNumber = Annotated[int, Meta(ge=0, extra_json_schema={"maximum": MAX_ID})]
+UserName = Annotated[str, Meta(min_length=1, max_length=128)]
+Users = list[UserNumber | UserName]
 
 
 class Session(Struct, frozen=True, gc=False):
-    """One entry of `sessions`, the session-level form."""
+    """One session: an entry of the session-level form."""
 
-    user: Annotated[int, Meta(ge=0)] | UserName
-    at: Instant
-    stage: Name
-    feature: Name
+    user: Annotated[UserNumber | UserName, Meta(description="Pseudonymous id, unique within the installation.")]
+    at: Annotated[Instant, Meta(description="When it began, RFC 3339 with an offset, from 1970 on.")]
+    stage: Stage
+    feature: Feature
 
 
 class Activity(Struct, frozen=True, gc=False):
-    """One entry of `activity`, the compact form. `users` stays raw until it is known to be new."""
+    """Who was active on a UTC day in a feature: an entry of the compact form."""
 
-    date: dt.date
-    stage: Name
-    feature: Name
-    users: Raw
-    sessions: Count | None = None
+    date: Annotated[dt.date, Meta(description="UTC day.")]
+    stage: Stage
+    feature: Feature
+    # Raw until it is known to be new.
+    users: Annotated[
+        Raw,
+        Meta(
+            description="Pseudonymous ids, unique within the installation (within GitLab.com for its groups): unsigned "
+            "64-bit integers, written as integers, or strings. The same user in both forms is two users.",
+            extra_json_schema=msgspec.json.schema(Users),
+        ),
+    ]
+    sessions: Annotated[Count | None, Meta(description="Number of sessions, where it is known.")] = None
 
 
 class UsersBy(Struct, frozen=True):
-    """Registered users by dimension."""
+    """Registered users by dimension: how many there are of each value. An absent or null dimension tells nothing."""
 
-    persona: dict[Name, Count] | None = None
-    acquisition_channel: dict[Name, Count] | None = None
+    persona: Annotated[dict[Name, Count] | None, Meta(description="By user persona.")] = None
+    acquisition_channel: Annotated[dict[Name, Count] | None, Meta(description="By acquisition channel.")] = None
 
 
 class Ping(Struct, frozen=True):
-    """A ping, decoded but for its activity entries (`decode_activity`) and counters (`count_leaves`)."""
+    """A ping, decoded but for its activity entries (`decode_activity`), its counters (`count_leaves`) and what it reports
+    (`schemas.reported`, which reads the raw blocks that the stage map names)."""
 
-    uuid: Annotated[str, Meta(min_length=1, max_length=64)]
-    recorded_at: Instant
-    hostname: Any = None
-    namespace_id: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
-    namespace_plan: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
-    activity: list[Raw] | None = None
-    sessions: list[Session] | None = None
-    users_by: UsersBy | None = None
-    version: Any = None
-    edition: Any = None
-    license_plan: Any = None
-    active_user_count: Any = None
-    license_billable_users: Any = None
-    license_user_count: Any = None
-    historical_max_users: Any = None
-    license_subscription_id: Any = None
-    license_sha256: Any = None
-    license_md5: Any = None
-    counts: Raw = Raw()
+    uuid: Annotated[ShortText, Meta(description="Id of the installation; any text, it need not be a UUID.")]
+    recorded_at: Annotated[
+        Instant,
+        Meta(
+            description="When the ping was made, RFC 3339 with an offset, from 1970 on. With uuid, hostname and "
+            "namespace_id it is the ping's identity."
+        ),
+    ]
+    hostname: Annotated[
+        Any,
+        Meta(
+            description="Host name. One of GitLab.com's makes it a ping of GitLab.com.",
+            extra_json_schema={"maxLength": MAX_HOSTNAME},
+        ),
+    ] = None
+    namespace_id: Annotated[
+        ShortText | None, Meta(description="Extension: the top-level group of GitLab.com that the ping is of.")
+    ] = None
+    namespace_plan: Annotated[
+        ShortText | None, Meta(description="Extension: the plan of that group, as in silver.")
+    ] = None
+    activity: Annotated[
+        list[Annotated[Raw, Meta(extra_json_schema={"$ref": "#/$defs/Activity"})]] | None,
+        Meta(description="Extension: exact activity in the compact form."),
+    ] = None
+    sessions: Annotated[
+        list[Session] | None,
+        Meta(
+            description="Extension: exact activity in the session-level form, one entry a session. Merged with activity."
+        ),
+    ] = None
+    users_by: Annotated[UsersBy | None, Meta(description="Extension: registered users by dimension.")] = None
+    version: Annotated[Any, Meta(description="Version of the product, text as in 17.5.1-ee.")] = None
+    edition: Annotated[Any, Meta(description="Edition, text: CE, EE, EES, EEP or EEU.")] = None
+    license_plan: Annotated[Any, Meta(description="Plan of the licence, text as in ultimate.")] = None
+    active_user_count: Annotated[Any, Meta(description="Registered users, an integer. Not MAU.")] = None
+    license_billable_users: Annotated[Any, Meta(description="Users that need a seat, an integer.")] = None
+    license_user_count: Annotated[Any, Meta(description="Seats of the licence, an integer.")] = None
+    historical_max_users: Annotated[Any, Meta(description="Most billable users there ever were, an integer.")] = None
+    license_subscription_id: Annotated[Any, Meta(description="Subscription of the licence, text.")] = None
+    license_sha256: Annotated[Any, Meta(description="SHA-256 of the licence, text.")] = None
+    license_md5: Annotated[Any, Meta(description="MD5 of the licence, text; read where license_sha256 is absent.")] = (
+        None
+    )
+    counts: Annotated[
+        Raw, Meta(description="Counters of all time: an object; numbers at any depth are counted, not read.")
+    ] = Raw()
+    usage_activity_by_stage_monthly: Annotated[
+        Raw,
+        Meta(
+            description="Users of the last 28 days as the installation counted them: an object of stages, each an object "
+            "of features, each an integer. Where it is an object the ping reports; -1 and the like are unknown."
+        ),
+    ] = Raw()
+    redis_hll_counters: Annotated[
+        Raw, Meta(description="More such counts, an object of categories; the stage map names those that are read.")
+    ] = Raw()
 
 
 class PingIdentity(Struct, frozen=True):
     """Only what names a ping: read from a ping that is otherwise invalid, to know whether it was sent before."""
 
-    uuid: Annotated[str, Meta(min_length=1, max_length=64)]
+    uuid: ShortText
     recorded_at: Instant
     hostname: Any = None
-    namespace_id: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    namespace_id: ShortText | None = None
 
 
 _ping_decoder = msgspec.json.Decoder(Ping)
 _identity_decoder = msgspec.json.Decoder(PingIdentity)
 _activity_decoder = msgspec.json.Decoder(Activity)
-_users_decoder = msgspec.json.Decoder(list[Annotated[int, Meta(ge=0)] | UserName])
+_users_decoder = msgspec.json.Decoder(Users)
 _any_decoder = msgspec.json.Decoder()
+_members_decoder = msgspec.json.Decoder(dict[str, Raw])
 
 decode_activity = _activity_decoder.decode
 decode_activities = msgspec.json.Decoder(list[Activity]).decode
@@ -192,12 +247,47 @@ def hostname(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
+def decode_value(raw: Raw) -> Any:
+    """The value of a raw field, None where it is absent. A number beyond every machine type is a float, infinite if need be."""
+    if not len(raw):
+        return None
+    try:
+        return _any_decoder.decode(raw)
+    except msgspec.ValidationError:  # 1e400, or an integer of thousands of digits
+        return json.loads(bytes(raw), parse_int=_integer)
+
+
+def decode_members(raw: Raw, names: Collection[str]) -> dict[str, Any]:
+    """Those of the named members that an object in a raw field has; {} where there is no object."""
+    if not len(raw):
+        return {}
+    try:
+        members = _members_decoder.decode(raw)
+    except msgspec.ValidationError:
+        return {}
+    return {name: decode_value(members[name]) for name in names if name in members}
+
+
+def is_text(name: str) -> bool:
+    """Whether a name in a raw field is text that can be kept: not empty, and it held no half of a surrogate pair."""
+    return bool(name) and _NONCHARACTER not in name
+
+
+def users_by_rows(ping: Ping) -> list[tuple[str, str, int]] | None:
+    """What a ping tells of its registered users: (dimension, value, users), 0 too. None where it has no `users_by`."""
+    if ping.users_by is None:
+        return None
+    return [
+        (dimension, value, users)
+        for dimension in ping.users_by.__struct_fields__
+        for value, users in (getattr(ping.users_by, dimension) or {}).items()
+    ]
+
+
 def count_leaves(counts: Raw) -> tuple[int, int]:
     """Numeric leaves anywhere under `counts`: (of 0 or more, negative). No booleans."""
-    if len(bytes(counts)) < 2:
-        return 0, 0
     known = failed = 0
-    root = _any_decoder.decode(counts)
+    root = decode_value(counts)
     todo = [root] if isinstance(root, (dict, list)) else []
     while todo:
         node = todo.pop()
@@ -211,16 +301,42 @@ def count_leaves(counts: Raw) -> tuple[int, int]:
 
 
 def depth(value: bytes) -> int:
-    """Deepest nesting of arrays and objects, strings left out. For any bytes."""
+    """Deepest nesting of arrays and objects, strings left out. For any bytes; what follows a quote without its end is no
+    string."""
     level = deepest = 0
-    for match in re.finditer(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', value, re.DOTALL):
-        token = match.group()
-        if token in (b"[", b"{"):
+    for bracket in _STRING.sub(rb"\1", value).translate(None, _NO_BRACKETS):
+        if bracket in b"[{":
             level += 1
             deepest = max(deepest, level)
-        elif token in (b"]", b"}"):
+        else:
             level -= 1
     return deepest
+
+
+# One pass over any bytes: a quote without its end takes all the rest, or each quote in it would look for its end again.
+_STRING = re.compile(rb'"(?:[^"\\]*(?:\\.[^"\\]*)*"|(.*\Z))', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a ping, made from the models that read it: our extension strictly, GitLab's fields with
+    any value."""
+    ping = msgspec.defstruct(
+        "Ping",
+        # msgspec cannot write the default of a raw field, an empty one, as JSON.
+        [(f.name, f.type) if f.required else (f.name, f.type, None) for f in msgspec.structs.fields(Ping)],
+        namespace={
+            "__doc__": "GitLab's Service Ping with an extension for exact figures. GitLab's own fields may be absent, null or "
+            "of any type: what cannot be used is unknown. The extension is strict. Other fields are ignored."
+        },
+    )
+    _, models = msgspec.json.schema_components((ping, Activity), ref_template="#/$defs/{name}")
+    root = models.pop("Ping") | {"title": "usage-pings", "additionalProperties": True}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **root, "$defs": models}
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) < 1_000 else float(digits)  # Python refuses integers of more than 4,300 digits
 
 
 def _check(ping: Ping) -> Ping:

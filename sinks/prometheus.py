@@ -27,6 +27,13 @@ class Metrics:
         )
         self.dead_letters = counter("dead_letters", "Dead letters written, by reason.", "topic", "reason")
         self.activities = counter("activities", "Users in activity entries that were folded.")
+        self.unknown_values = counter(
+            "unknown_values", "Negative or unusable numbers in pings: unknown, never 0; under `counts` and where figures are reported."
+        )
+        self.forgotten_entries = counter(
+            "forgotten_entries",
+            "Activity entries of days that had left the state, 100 days behind every partition: their figures are final.",
+        )
         self.lag_records = gauge(
             "consumer_lag_records", "Messages in the partition that are not applied yet.", "topic", "partition"
         )

@@ -121,6 +121,11 @@ class StreamsApp:
         """Offset from which the partition is delivered in this generation."""
         return int(self.app.consumer.start_of(partition) or 0)
 
+    async def beginnings(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """First offsets that Kafka still has."""
+        found: Mapping[TopicPartition, int] = await self.app.consumer.earliest_offsets(*partitions)
+        return found
+
     async def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Ends of partitions: of the log, or those to drain to."""
         found: Mapping[TopicPartition, int] = await self.app.consumer.highwaters(*partitions)

@@ -1,4 +1,4 @@
-"""Messages under a wrong key, on to the partition where their scope lives."""
+"""What goes from one book to another: messages under a wrong key, GitLab.com's activity by user, watermarks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Forwarder:
         self._partitions = partitions
 
     async def send(self, forwards: Iterable[Forward]) -> None:
-        """Returns once all are acknowledged. The original timestamps are kept."""
+        """Sends in this order to each partition; returns once all are acknowledged. Original timestamps are kept."""
         waiting: list[Any] = []
         for forward in forwards:
             await self._limits.make_room(self._topic, len(forward.key) + len(forward.value))
@@ -37,7 +37,9 @@ class Forwarder:
                     self._topic,
                     value=forward.value,
                     key=forward.key,
-                    partition=partition_of(forward.key, self._partitions),
+                    partition=partition_of(forward.key, self._partitions)
+                    if forward.partition is None
+                    else forward.partition,
                     timestamp_ms=forward.timestamp,
                 )
             )

@@ -36,7 +36,7 @@ from streams.ledger.names import Names
 from streams.ledger.pseudonym import Pseudonymiser
 from streams.ledger.records import Change, Record
 from streams.originals import Originals
-from streams.rows import RowSink
+from streams.rows import Progress, RowSink
 from streams.store import Store
 
 log = structlog.get_logger("pingstream.pipeline")
@@ -49,6 +49,7 @@ WAITING_BYTES = 2 * BATCH_BYTES
 """More than this is not taken from Faust: its queues fill and fetching stops."""
 
 IDLE_SECONDS = 1.0
+PROGRESS_SECONDS = 1.0
 ROLL_SCOPES = 2_000
 """Scopes whose rows are written at once when the as-of clock moves on."""
 
@@ -68,6 +69,9 @@ class Source(Protocol):
 
     def start(self, partition: TopicPartition) -> int:
         """Offset from which the partition is delivered in this generation."""
+
+    async def beginnings(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """First offsets that Kafka still has."""
 
     async def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Offsets that must be reached to be called caught up."""
@@ -129,6 +133,8 @@ class Pipeline:
         self.applied: dict[TopicPartition, _Applied] = {}
         self._live = LiveFigures(self._names.is_stage)
         self._live_of: tuple[int | None, int] | None = None
+        self._told: dict[int, Progress] = {}
+        self._told_at = 0.0
 
     # ---- in ----------------------------------------------------------------------------------------------------------
 
@@ -169,6 +175,7 @@ class Pipeline:
             if events:
                 await self._flush(events)
             await self._roll()
+            await self._tell_progress()
             self._count_live()
 
     async def _gather(self) -> None:
@@ -219,16 +226,42 @@ class Pipeline:
         store = self._store()
         partitions = sorted({tp.partition for tp in self._source.assigned()})
         books = {p: Book(p, store.of_partition(p), self._names, self._pseudonymiser, self._rules) for p in partitions}
+        epochs = await self._rows.newest_epochs(self._topic, lambda: self._source.generation == generation)
+        if epochs is None:
+            return
+        as_of = self._clock.day()
         await self._write_state(
             {
-                p: [*(Change(*item) for item in store.overtaken.pop(p, {}).items()), book.claim()]
+                p: [
+                    *(Change(*item) for item in store.overtaken.pop(p, {}).items()),
+                    book.claim(as_of, least_epoch=epochs.get(p, 0) + 1),
+                ]
                 for p, book in books.items()
             }
         )
         self._books, self._generation = books, generation
         self.applied = {}
+        self._told = {}
+        await self._note_gaps()
         self._live = LiveFigures(self._names.is_stage)
         log.info("partitions taken over", topic=self._topic, partitions=partitions, generation=generation)
+
+    async def _note_gaps(self) -> None:
+        """Messages that Kafka deleted before anybody read them: loud, and a row that an analyst can see."""
+        read_to = {
+            TopicPartition(self._topic, partition): book.read_to
+            for partition, book in self._books.items()
+            if book.read_to is not None
+        }
+        beginnings = await self._source.beginnings(list(read_to)) if read_to else {}
+        for tp, offset in read_to.items():
+            if beginnings[tp] > offset:
+                last = beginnings[tp] - 1
+                log.error(
+                    "messages were deleted from the topic before they were read; figures lack them",
+                    topic=tp.topic, partition=tp.partition, first_offset=offset, last_offset=last,
+                )  # fmt: skip
+                await self._rows.write_gap(tp.topic, tp.partition, offset, last, self._still_ours)
 
     # ---- the flush -----------------------------------------------------------------------------------------------------
 
@@ -287,17 +320,15 @@ class Pipeline:
     async def _insert(self, usage: UsageRows, folded: Mapping[int, Folded]) -> bool:
         """Rows to the sink. False when the assignment changed while the sink was away: somebody else repeats the batch."""
         epochs = {partition: self._books[partition].epoch for partition in folded}
-        pings = [(epochs[partition], ping) for partition, done in folded.items() for ping in done.pings]
+        pings = [(partition, epochs[partition], ping) for partition, done in folded.items() for ping in done.pings]
         letters = [
             (self._topic, *letter.place, letter.reason, letter.sentence, letter.timestamp, epochs[partition])
             for partition, done in folded.items()
             for letter in done.letters
         ]
-        names = self._names.unwritten()
-        if not await self._rows.write(names, usage, pings, letters, self._still_ours):
+        if not await self._rows.write(self._names, usage, pings, letters, self._still_ours):
             log.warning("the rows of a batch are left to the partitions' next owner", topic=self._topic)
             return False
-        self._names.written(len(names))
         return True
 
     def _still_ours(self) -> bool:
@@ -326,6 +357,8 @@ class Pipeline:
             for reason, number in done.tally.reasons.items():
                 self._metrics.dead_letters.labels(self._topic, reason).inc(number)
             self._metrics.activities.inc(done.tally.activities)
+            self._metrics.unknown_values.inc(done.tally.unknown)
+            self._metrics.forgotten_entries.inc(done.tally.forgotten)
             if self._books[partition].rolled_to >= as_of:
                 for scope, _, _ in done.touched:
                     self._live.count(scope, as_of)
@@ -335,15 +368,17 @@ class Pipeline:
     # ---- the as-of clock -------------------------------------------------------------------------------------------------
 
     async def _roll(self) -> None:
-        """Writes the rows that the clock's next day brings, for partitions that have caught up."""
+        """Writes the rows that the clock's next day brings, once all our partitions have caught up: any of them may still tell
+        of a scope of another."""
         as_of = self._clock.day()
-        due = {p for p, book in self._books.items() if book.needs_roll(as_of)}
+        due = sorted(p for p, book in self._books.items() if book.needs_roll(as_of))
         if not due or self._waiting or not self._still_ours():
             return
-        partitions = [tp for tp in self._source.assigned() if tp.partition in due]
+        partitions = list(self._source.assigned())
         ends = await self._source.ends(partitions)
-        behind = {tp.partition for tp in partitions if self.reached(tp) < ends[tp]}
-        for partition in sorted(due - behind):
+        if any(self.reached(tp) < ends[tp] for tp in partitions):
+            return
+        for partition in due:
             if not self._still_ours() or not await self._roll_book(partition, as_of):
                 return
 
@@ -358,14 +393,39 @@ class Pipeline:
         for at in range(0, len(scopes), ROLL_SCOPES):
             usage = UsageRows()
             book.roll(scopes[at : at + ROLL_SCOPES], as_of, usage)
-            if usage.scopes:
-                names = self._names.unwritten()
-                if not await self._rows.write(names, usage, [], [], self._still_ours):
-                    return False
-                self._names.written(len(names))
+            if usage.scopes and not await self._rows.write(self._names, usage, [], [], self._still_ours):
+                return False
+            if changes := book.retire(scopes[at : at + ROLL_SCOPES]):
+                await self._write_state({partition: changes})
             await asyncio.sleep(0)
         await self._write_state({partition: [book.rolled(as_of)]})
         return True
+
+    async def _tell_progress(self) -> None:
+        """Writes how far our partitions are, when that has changed: in idle moments, and about once a second."""
+        if not self._still_ours() or (self._waiting and time.monotonic() - self._told_at < PROGRESS_SECONDS):
+            return
+        new = {
+            partition: progress
+            for partition, progress in self._progress().items()
+            if progress != self._told.get(partition)
+        }
+        rows = [(progress, self._books[partition].version) for partition, progress in new.items()]
+        if rows and await self._rows.write_progress(rows, self._still_ours):
+            self._told.update(new)
+            self._told_at = time.monotonic()
+
+    def _progress(self) -> dict[int, Progress]:
+        return {
+            partition: Progress(
+                self._topic,
+                partition,
+                book.rolled_to,
+                book.newest_timestamp if book.newest_timestamp > 0 else None,
+                self.reached(TopicPartition(self._topic, partition)),
+            )
+            for partition, book in self._books.items()
+        }
 
     def _count_live(self) -> None:
         """Counts today's figures of scopes that no message has touched today, some at a time and only in idle moments."""
@@ -388,9 +448,13 @@ class Pipeline:
     # ---- what others see -------------------------------------------------------------------------------------------------
 
     def is_rolled(self, partitions: set[int]) -> bool:
-        """Whether the rows of these partitions are written up to the as-of clock."""
+        """Whether the rows of these partitions are written up to the as-of clock, and that is known in the tables."""
         day = self._clock.day()
-        return all(p in self._books and not self._books[p].needs_roll(day) for p in partitions)
+        progress = self._progress()
+        return all(
+            p in self._books and not self._books[p].needs_roll(day) and self._told.get(p) == progress[p]
+            for p in partitions
+        )
 
     @property
     def ready(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,13 +19,44 @@ from tenacity import (
     wait_exponential,
 )
 
+from schemas.stage_map import STAGE_MAP
 from sinks.clickhouse.connection import ConnectionFailed
-from sinks.clickhouse.writer import LETTER_SCHEMA, NAME_SCHEMA, PING_SCHEMA, insert, row_block, usage_block
+from sinks.clickhouse.writer import (
+    GAP_SCHEMA,
+    LETTER_SCHEMA,
+    NAME_SCHEMA,
+    PING_SCHEMA,
+    PROGRESS_SCHEMA,
+    insert,
+    newest_epochs,
+    row_block,
+    usage_block,
+)
 from sinks.prometheus import Metrics
 from streams.ledger.book import UsageRows
+from streams.ledger.names import Names
 from streams.ledger.records import PingRow
+from streams.ledger.state import Version
 
 log = structlog.get_logger("pingstream.clickhouse")
+
+
+T = TypeVar("T")
+
+
+class Progress(NamedTuple):
+    """How far a partition is.
+
+    as_of: day up to which the rows of its scopes are written; below 0 while they are not.
+    received_ms: newest received time that is applied; None without messages.
+    next_offset: first offset that is not applied.
+    """
+
+    topic: str
+    partition: int
+    as_of: int
+    received_ms: int | None
+    next_offset: int
 
 
 class _Abandoned(Exception):
@@ -49,38 +80,77 @@ class RowSink:
 
     async def write(
         self,
-        names: Sequence[tuple[int, str, str]],
+        names: Names,
         usage: UsageRows,
-        pings: Sequence[tuple[int, PingRow]],
+        pings: Sequence[tuple[int, int, PingRow]],
         letters: Sequence[tuple[Any, ...]],
         still_ours: Callable[[], bool],
     ) -> bool:
-        """Writes a flush's rows: names first, so that no figure is without its name.
+        """Writes a flush's rows: new names first, so that no figure is without its name.
 
         Args:
-            pings: each with its partition's epoch.
+            pings: each with its partition and that one's epoch.
             letters: rows of `letter`, in the order of its columns.
 
         Returns:
             True once ClickHouse has accepted everything, False when it was away until `still_ours` said no.
         """
         blocks: list[tuple[str, pa.Table]] = []
-        if names:
-            blocks.append(("figure_name", row_block(names, NAME_SCHEMA)))
         if usage.scopes:
             blocks.append(("usage_day", _usage_block(usage)))
         if pings:
-            blocks.append(("ping", row_block([(*ping, epoch) for epoch, ping in pings], PING_SCHEMA)))
+            blocks.append(("ping", row_block([_ping(*ping, names) for ping in pings], PING_SCHEMA)))
         if letters:
             blocks.append(("letter", row_block(letters, LETTER_SCHEMA)))
+        new_names = names.unwritten()
+        if new_names and blocks:
+            blocks.insert(0, ("figure_name", row_block(new_names, NAME_SCHEMA)))
         try:
             for table, block in blocks:
                 await self._insert(table, block, still_ours)
         except _Abandoned:
             return False
+        if blocks:
+            names.written(len(new_names))
         return True
 
+    async def write_progress(
+        self, progress: Sequence[tuple[Progress, Version]], still_ours: Callable[[], bool]
+    ) -> bool:
+        """Writes how far partitions are; returns as `write` does."""
+        rows = [(one.topic, one.partition, max(one.as_of, 0), *one[3:], version.row) for one, version in progress]
+        try:
+            await self._insert("progress", row_block(rows, PROGRESS_SCHEMA), still_ours)
+        except _Abandoned:
+            return False
+        return True
+
+    async def write_gap(
+        self, topic: str, partition: int, first: int, last: int, still_ours: Callable[[], bool]
+    ) -> bool:
+        """Writes that the messages first..last had left the topic before they could be read; returns as `write` does."""
+        try:
+            await self._insert("gap", row_block([(topic, partition, first, last)], GAP_SCHEMA), still_ours)
+        except _Abandoned:
+            return False
+        return True
+
+    async def newest_epochs(self, topic: str, still_ours: Callable[[], bool]) -> dict[int, int] | None:
+        """The newest epoch of each partition that the tables know, None when ClickHouse was away until `still_ours` said no."""
+        try:
+            return await self._insist(
+                "progress", lambda client: newest_epochs(client, self._database, topic), still_ours
+            )
+        except _Abandoned:
+            return None
+
     async def _insert(self, table: str, block: pa.Table, still_ours: Callable[[], bool]) -> None:
+        await self._insist(table, lambda client: insert(client, self._database, table, block), still_ours)
+        self._metrics.sink_rows.labels(table).inc(block.num_rows)
+
+    async def _insist(self, table: str, act: Callable[[Client], T], still_ours: Callable[[], bool]) -> T:
+        """Does it in a thread, again and again until ClickHouse has answered."""
+
         def failed(state: RetryCallState) -> None:
             error = state.outcome.exception() if state.outcome else None
             self._metrics.sink_errors.labels(table).inc()
@@ -100,16 +170,16 @@ class RowSink:
             with attempt:
                 if self.failing is not None and not still_ours():
                     raise _Abandoned
-                await asyncio.to_thread(self._insert_now, table, block)
+                answer = await asyncio.to_thread(self._act, act)
         if self.failing is not None:
             log.info("ClickHouse takes rows again")
             self.failing = None
-        self._metrics.sink_rows.labels(table).inc(block.num_rows)
+        return answer
 
-    def _insert_now(self, table: str, block: pa.Table) -> None:
+    def _act(self, act: Callable[[Client], T]) -> T:
         if self._client is None:
             self._client = self._connect()
-        insert(self._client, self._database, table, block)
+        return act(self._client)
 
     def _close(self) -> None:
         client, self._client = self._client, None
@@ -121,15 +191,36 @@ class RowSink:
         self._close()
 
 
+def _ping(partition: int, epoch: int, row: PingRow, names: Names) -> tuple[Any, ...]:
+    """A row of `ping`, in the order of its columns."""
+    reported, users_by = row.reported or [], row.users_by or []
+    return (
+        *row[: PingRow._fields.index("reported")],
+        partition,
+        row.reported is not None,
+        STAGE_MAP.version if row.reported is not None else 0,
+        [names.number(stage, feature) for stage, feature, _ in reported],
+        [mau for _, _, mau in reported],
+        row.unknown,
+        row.users_by is not None,
+        [dimension for dimension, _, _ in users_by],
+        [value for _, value, _ in users_by],
+        [users for _, _, users in users_by],
+        epoch,
+    )
+
+
 def _usage_block(usage: UsageRows) -> pa.Table:
     figures, count = usage.figures, usage.figures.length
     return usage_block(
         np.concatenate(usage.days),
         [scope.population for scope in usage.scopes],
         [scope.scope_id for scope in usage.scopes],
+        np.array(usage.shards, np.uint32),
         np.array(usage.repeats, np.int64),
         np.array(usage.versions, np.uint64),
         np.concatenate(usage.lengths),
+        np.concatenate(usage.counted),
         figures.name[:count],
         figures.dau[:count],
         figures.wau[:count],

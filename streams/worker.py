@@ -31,6 +31,7 @@ from streams.forwarder import Forwarder, partition_of
 from streams.ledger import example
 from streams.ledger.book import Rules
 from streams.ledger.pseudonym import Pseudonymiser
+from streams.ledger.state import StateError
 from streams.originals import Originals
 from streams.pipeline import Pipeline
 from streams.rows import RowSink
@@ -39,7 +40,7 @@ from streams.web import Web
 log = structlog.get_logger("pingstream.worker")
 
 REKEYED = f"{USAGE_PINGS}.rekeyed"
-"""Internal topic: messages whose key is missing or wrong, on the way to their home."""
+"""Internal topic: messages whose key is missing or wrong, on the way to their home; GitLab.com's activity, by user."""
 
 GC_THRESHOLDS = (200_000, 20, 100)
 """A batch makes some 100,000 short-lived objects and no cycles; by Python's own thresholds a quarter of the time went to
@@ -64,17 +65,25 @@ class Worker:
 
     Args:
         connect: makes a client of ClickHouse.
-        key: the pseudonym key.
+        key: the pseudonym key; new_key: it may be another than the one the state was made with.
     """
 
     def __init__(
-        self, settings: Settings, connect: Callable[[], Client], key: bytes, web: WebChoice, *, drain: bool
+        self,
+        settings: Settings,
+        connect: Callable[[], Client],
+        key: bytes,
+        web: WebChoice,
+        *,
+        drain: bool,
+        new_key: bool = False,
     ) -> None:
         self._settings = settings
         self._connect = connect
         self._key = key
         self._web = web
         self._drain = drain
+        self._new_key = new_key
         self._stop = asyncio.Event()
         self._ended: str | None = None
         self.metrics = Metrics(version("pingstream"))
@@ -117,7 +126,9 @@ class Worker:
             Rules(
                 settings.max_message_bytes,
                 frozenset(name.lower() for name in settings.saas_hostnames),
+                partitions,
                 lambda key: partition_of(key, partitions),
+                self._new_key,
             ),
             self.metrics,
             settings.flush_seconds,
@@ -190,6 +201,10 @@ class Worker:
             loop.add_signal_handler(number, self._stop.set)
 
     def _pipeline_ended(self, work: asyncio.Task[None]) -> None:
+        if not work.cancelled() and isinstance(error := work.exception(), StateError):
+            log.error("the state cannot be used", reason=str(error))
+            sys.stderr.flush()
+            os._exit(2)
         if not work.cancelled() and (error := work.exception()) is not None:
             # Nothing may run on: not a commit, not another batch. What is unacknowledged comes again.
             log.error(
@@ -231,8 +246,11 @@ class Worker:
         await streams.app.consumer.commit()
         if not await self._committed(streams, ends):
             return False
-        forwarded = await streams.ends([TopicPartition(REKEYED, tp.partition) for tp in ends])
-        if not await self._committed(streams, forwarded):
+        # What is forwarded may be forwarded once more before it is committed: so first what is committed, then what there is.
+        internal = [TopicPartition(REKEYED, tp.partition) for tp in ends]
+        committed = await streams.committed(internal)
+        forwarded = await streams.ends(internal)
+        if any(committed[tp] < end for tp, end in forwarded.items()):
             return False
         return pipeline.is_rolled({tp.partition for tp in assigned})
 

@@ -43,6 +43,7 @@ DRAIN_SECONDS = 90.0
 KEYS: Mapping[str, tuple[str, ...]] = {
     "usage_kpi": ("as_of", "population", "scope_id", "basis", "level", "stage", "feature"),
     "usage_ping": ("uuid", "hostname", "namespace_id", "recorded_at"),
+    "users_by": ("as_of", "population", "scope_id", "dimension", "value"),
     "dead_letter": ("topic", "partition", "offset"),
     "kpi_mau": ("as_of", "population", "basis"),
     "kpi_smau": ("as_of", "population", "basis", "stage"),
@@ -50,7 +51,13 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "kpi_feature_mau": ("as_of", "population", "basis", "stage", "feature"),
     "kpi_feature_mau_factor": ("as_of", "population", "basis", "stage"),
     "kpi_stage_adoption": ("as_of", "population", "basis", "more_than"),
+    "kpi_sessions": ("as_of", "population", "stage", "feature"),
     "kpi_usage_pings": ("as_of", "population"),
+    "kpi_versions": ("as_of", "population", "version", "edition"),
+    "kpi_user_count": ("as_of", "population", "plan"),
+    "kpi_users_by": ("as_of", "population", "dimension", "value"),
+    "kpi_account_usage": ("as_of", "account_id"),
+    "kpi_freshness": ("population",),
 }
 """The tables and views that are compared, by their keys (contract, section 3)."""
 
@@ -77,11 +84,13 @@ class Process:
     Ended with SIGKILL when the `with` block is left and it still runs.
     """
 
-    def __init__(self, arguments: Sequence[str], folder: Path, log: Path) -> None:
+    def __init__(
+        self, arguments: Sequence[str], folder: Path, log: Path, program: Sequence[str] = ("-m", "deploy.cli.main")
+    ) -> None:
         self.log_file = log
         with log.open("wb") as err:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "deploy.cli.main", *arguments],
+                [sys.executable, *program, *arguments],
                 cwd=folder, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=err,
             )  # fmt: skip
 

@@ -15,6 +15,7 @@ COMMANDS = {
     "worker": "One worker: pings from Kafka to exact figures in ClickHouse.",
     "emit": "A realistic synthetic fleet into the topics (or a file).",
     "send": "Real payloads from files into the topics.",
+    "schema": "The JSON Schema of a message.",
     "migrate": "Bring ClickHouse to the current schema.",
     "kpi": "A KPI view in the terminal.",
     "sql": "Any query, also while an embedded worker runs.",

@@ -41,8 +41,14 @@ WAIT_SECONDS = 600.0
 
 @click.command(short_help="One worker: pings from Kafka to exact figures in ClickHouse.")
 @click.option("--drain", is_flag=True, help="Process up to the topics' ends as of the start, flush, and end.")
+@click.option(
+    "--new-pseudonym-key",
+    "new_key",
+    is_flag=True,
+    help="Go on with another pseudonym key than the state was made with. Users of before count as others for 28 days.",
+)
 @with_settings
-def command(settings: Settings, drain: bool) -> int:
+def command(settings: Settings, drain: bool, new_key: bool) -> int:
     """One worker, one process: usage pings from Kafka, exact figures into ClickHouse and Prometheus.
 
     It waits for a broker and for ClickHouse, makes missing topics, and brings the schema up to date. Ctrl-C ends it in
@@ -58,7 +64,7 @@ def command(settings: Settings, drain: bool) -> int:
     key = pseudonym_key(settings)
     path = settings.embedded_path
     if path is None:
-        return _run(settings, key, lambda: connect(settings.clickhouse_dsn, settings.database), drain)
+        return _run(settings, key, lambda: connect(settings.clickhouse_dsn, settings.database), drain, new_key)
     try:
         engine = open_engine(path)
     except EngineInUse as exc:
@@ -69,15 +75,16 @@ def command(settings: Settings, drain: bool) -> int:
     with engine, Door(engine.path, port=0, password=password) as door:
         # Lets `pingstream sql` and `kpi` ask the engine while this process holds it.
         engine.publish_door(door.address, password)
-        return _run(settings, key, lambda: engine.client(settings.database), drain)
+        return _run(settings, key, lambda: engine.client(settings.database), drain, new_key)
 
 
-def _run(settings: Settings, key: bytes, client: Callable[[], Client], drain: bool) -> int:
+def _run(settings: Settings, key: bytes, client: Callable[[], Client], drain: bool, new_key: bool) -> int:
     from streams.worker import WebChoice, Worker
 
     web = WebChoice(settings.web_host, settings.web_port, "web_port" not in settings.model_fields_set)
     try:
-        return asyncio.run(_start(settings, client, Worker(settings, client, key, web, drain=drain)))
+        worker = Worker(settings, client, key, web, drain=drain, new_key=new_key)
+        return asyncio.run(_start(settings, client, worker))
     except (BrokerRefused, TopicError, SchemaError) as exc:
         raise WrongUse(str(exc)) from None
     except (BrokerUnavailable, ConnectionFailed) as exc:

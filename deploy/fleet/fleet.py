@@ -31,14 +31,8 @@ class Fleet:
 
     def expected_messages(self) -> int:
         """About how many messages there will be; exact without duplicates and broken ones."""
-        profiles = [sender.profile for sender in senders(self.spec)]
-        pings = 0
-        for profile in profiles:
-            if profile.cadence == 1:
-                pings += profile.last_ping - profile.first_ping + 1
-            else:
-                # An ordinal and its weekday differ by one modulo 7: day 1 is a Monday, weekday 0.
-                pings += _count(profile.first_ping, profile.last_ping, profile.weekday)
+        first, last = self.spec.first_day.toordinal(), self.spec.last_day.toordinal()
+        pings = sum(sender.profile.sends_on(day) for sender in senders(self.spec) for day in range(first, last + 1))
         return round(pings * (1 + self.spec.duplicates + self.spec.broken))
 
     def messages(self) -> Iterator[Message]:
@@ -99,7 +93,3 @@ def _next_ping(sender: Sender, day: int) -> Ping | None:
     if sender.profile.first_ping <= day <= sender.profile.last_ping:
         sender.live(day - 1)
     return sender.ping(day)
-
-
-def _count(first: int, last: int, weekday: int) -> int:
-    return sum((day - 1) % 7 == weekday for day in range(first, last + 1))

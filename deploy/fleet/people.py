@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -59,7 +60,7 @@ def crowd(dice: Dice, tokens: Sequence[str], first: int, last: int, rank: int) -
 
 def day_use(dice: Dice, people: Sequence[Person], day: int, weekend: bool) -> DayUse:
     """Who used what on one day."""
-    use: DayUse = {}
+    use: DayUse = defaultdict(list)
     factor = WEEKEND if weekend else 1.0
     unit = dice.unit
     span = 1 << len(FEATURES)
@@ -68,7 +69,7 @@ def day_use(dice: Dice, people: Sequence[Person], day: int, weekend: bool) -> Da
             touched = person.taste & int(unit() * span) or person.taste & -person.taste
             while touched:
                 lowest = touched & -touched
-                use.setdefault(lowest.bit_length() - 1, []).append(index)
+                use[lowest.bit_length() - 1].append(index)
                 touched ^= lowest
     return use
 
@@ -121,10 +122,23 @@ def _numbers_and_names(dice: Dice) -> Callable[[], str]:
     return token
 
 
+def _mostly_numbers(dice: Dice) -> Callable[[], str]:
+    number, name = _small_numbers(dice), _names(dice)
+    serial = 0
+
+    def token() -> str:
+        nonlocal serial
+        serial += 1
+        return name() if serial % 8 == 5 else number()
+
+    return token
+
+
 TOKENS: Final[dict[str, Callable[[Dice], Callable[[], str]]]] = {
     "small": _small_numbers,
     "large": _large_numbers,
     "names": _names,
     "both": _numbers_and_names,
+    "mostly numbers": _mostly_numbers,
 }
 """Kinds of user ids: each makes a function that gives a new id, as JSON text, at every call."""

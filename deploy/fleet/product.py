@@ -62,10 +62,12 @@ ADOPTION: Final[dict[str, float]] = {
 }
 """How likely a place is to use a stage at all."""
 
+MONTHLY: Final = "usage_activity_by_stage_monthly"
+
 SMAU_PATHS: Final[dict[str, tuple[str, ...]]] = {
-    "create": ("usage_activity_by_stage_monthly", "create", "action_monthly_active_users_project_repo"),
-    "verify": ("usage_activity_by_stage_monthly", "verify", "ci_pipelines"),
-    "secure": ("usage_activity_by_stage_monthly", "secure", "user_unique_users_all_secure_scanners"),
+    "create": (MONTHLY, "create", "action_monthly_active_users_project_repo"),
+    "verify": (MONTHLY, "verify", "ci_pipelines"),
+    "secure": (MONTHLY, "secure", "user_unique_users_all_secure_scanners"),
     "plan": ("redis_hll_counters", "issues_edit", "issues_edit_total_unique_counts_monthly"),
     "package": ("redis_hll_counters", "user_packages", "user_packages_total_unique_counts_monthly"),
     "monitor": ("redis_hll_counters", "incident_management", "incident_management_total_unique_counts_monthly"),
@@ -83,6 +85,13 @@ COUNTERS: Final = (
     "deployments", "environments", "groups", "issues", "keys", "labels", "merge_requests", "milestones", "notes",
     "pages_domains", "projects", "protected_branches", "releases", "snippets", "todos", "uploads", "web_hooks",
 )  # fmt: skip
+
+SETTINGS: Final = {
+    "ldap_encrypted_secrets_enabled": False,
+    "smtp_encrypted_secrets_enabled": True,
+    "gitaly_apdex": 0.98,
+}
+"""What is no number among today's blocks, and a number that counts nobody."""
 
 PLANS: Final[dict[tuple[str, str], float]] = {
     ("CE", ""): 0.38,

@@ -24,6 +24,7 @@ class FleetSpec:
         installations: self-managed installations.
         groups: top-level groups of GitLab.com, which share a pool of users; with any there is GitLab.com's own ping too.
         users: people of the median installation (log-normal, at most 15 times as many).
+        leaves: numbers in a ping of today's style beside those that its people make; real ones have some 4,800.
         duplicates: pings that are sent once more within three days, some of them written differently.
         reordered: pings that are delivered up to `reorder_days` too early or too late, under their own timestamp.
         late: pings with entries of more than 36 days ago.
@@ -38,6 +39,7 @@ class FleetSpec:
     installations: int = 50
     groups: int = 0
     users: int = 40
+    leaves: int = 100
     duplicates: float = 0.0
     reordered: float = 0.0
     reorder_days: int = 3
@@ -55,7 +57,7 @@ class FleetSpec:
         for name in SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share from 0 to 1, found {getattr(self, name)}")
-        for name, least in (("days", 1), ("installations", 0), ("groups", 0), ("users", 1)):
+        for name, least in (("days", 1), ("installations", 0), ("groups", 0), ("users", 1), ("leaves", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, found {getattr(self, name)}")
         if not 1 <= self.reorder_days <= MAX_REORDER_DAYS:

@@ -37,6 +37,16 @@ PING_SCHEMA = pa.schema(
         ("failed_counters", pa.uint32()),
         ("license_subscription_id", pa.string()),
         ("license_sha256", pa.string()),
+        ("home", pa.uint32()),
+        ("reports", pa.bool_()),
+        ("stage_map", pa.uint16()),
+        ("reported_names", pa.list_(pa.uint64())),
+        ("reported_mau", pa.list_(pa.uint64())),
+        ("reported_unknown", pa.uint32()),
+        ("has_users_by", pa.bool_()),
+        ("users_by_dimension", pa.list_(pa.string())),
+        ("users_by_value", pa.list_(pa.string())),
+        ("users_by_users", pa.list_(pa.uint64())),
         ("row_version", pa.uint64()),
     ]
 )
@@ -55,6 +65,21 @@ LETTER_SCHEMA = pa.schema(
 
 NAME_SCHEMA = pa.schema([("id", pa.uint64()), ("stage", pa.string()), ("feature", pa.string())])
 
+PROGRESS_SCHEMA = pa.schema(
+    [
+        ("topic", pa.string()),
+        ("partition", pa.uint32()),
+        ("as_of", pa.date32()),
+        ("received_at", pa.timestamp("ms", "UTC")),
+        ("next_offset", pa.uint64()),
+        ("row_version", pa.uint64()),
+    ]
+)
+
+GAP_SCHEMA = pa.schema(
+    [("topic", pa.string()), ("partition", pa.uint32()), ("first_offset", pa.uint64()), ("last_offset", pa.uint64())]
+)
+
 
 def row_block(rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
     """Rows in the order of the schema's columns."""
@@ -68,9 +93,11 @@ def usage_block(
     days: npt.NDArray[np.int64],
     populations: Sequence[str],
     scope_ids: Sequence[str],
+    shards: npt.NDArray[np.uint32],
     repeats: npt.NDArray[np.int64],
     versions: npt.NDArray[np.uint64],
     lengths: npt.NDArray[np.int64],
+    counted: npt.NDArray[np.int64],
     names: npt.NDArray[np.uint64],
     dau: npt.NDArray[np.uint32],
     wau: npt.NDArray[np.uint32],
@@ -81,31 +108,52 @@ def usage_block(
 
     Args:
         days: day of each row, days since 1970.
-        populations, scope_ids, versions: of each scope; scope i stands for the next `repeats[i]` rows.
-        lengths: figures of each row, which lie side by side in `names`, `dau`, `wau`, `mau` and `sessions` (-1 unknown).
+        populations, scope_ids, shards, versions: of each scope; scope i stands for the next `repeats[i]` rows.
+        lengths: elements of each row, which lie side by side in `names`, `dau`, `wau`, `mau` and `sessions` (-1 unknown).
+        counted: how many of them are figures; those behind them have a name and sessions only.
     """
     rows = len(days)
     which = pa.array(np.repeat(np.arange(len(scope_ids), dtype=np.int32), repeats))
-    offsets = np.zeros(rows + 1, np.int32)
-    np.cumsum(lengths, out=offsets[1:])
-    arrays = pa.array(offsets)
+    arrays = _offsets(lengths)
+    figures = arrays
     known = bool((sessions >= 0).any())
+    if (counted < lengths).any():
+        figures = _offsets(counted)
+        place = np.arange(len(names)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        kept = place < np.repeat(counted, lengths)
+        dau, wau, mau = dau[kept], wau[kept], mau[kept]
     return pa.table(
         {
             "as_of": pa.array(days.astype(np.int32)).cast(pa.date32()),
             "population": pa.array(populations, pa.string()).dictionary_encode().take(which),
             "scope_id": pa.array(scope_ids, pa.string()).take(which),
+            "shard": pa.array(np.repeat(shards, repeats)),
             "basis": pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array(["exact"])),
             "names": pa.ListArray.from_arrays(arrays, pa.array(names)),
-            "dau": pa.ListArray.from_arrays(arrays, pa.array(dau)),
-            "wau": pa.ListArray.from_arrays(arrays, pa.array(wau)),
-            "mau": pa.ListArray.from_arrays(arrays, pa.array(mau)),
+            "dau": pa.ListArray.from_arrays(figures, pa.array(dau)),
+            "wau": pa.ListArray.from_arrays(figures, pa.array(wau)),
+            "mau": pa.ListArray.from_arrays(figures, pa.array(mau)),
             "sessions": pa.ListArray.from_arrays(arrays, pa.array(sessions))
             if known
             else pa.ListArray.from_arrays(pa.array(np.zeros(rows + 1, np.int32)), pa.array([], pa.int64())),
             "version": pa.array(np.repeat(versions, repeats)),
         }
     )
+
+
+def _offsets(lengths: npt.NDArray[np.int64]) -> pa.Array:
+    offsets = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    return pa.array(offsets)
+
+
+def newest_epochs(client: Client, database: str, topic: str) -> dict[int, int]:
+    """The newest epoch under which rows of each partition of a source topic were written."""
+    found = client.query(
+        f"SELECT partition, max(row_version) FROM {database}.progress WHERE topic = {{topic:String}} GROUP BY partition",
+        parameters={"topic": topic},
+    )
+    return {int(partition): int(row_version) >> 40 for partition, row_version in found.result_rows}
 
 
 def insert(client: Client, database: str, table: str, block: pa.Table) -> int:

@@ -1,4 +1,5 @@
-"""All scopes whose key lives in one partition: judges messages in order, folds them, says what changed.
+"""All scopes whose key lives in one partition, and a shard of GitLab.com: judges messages in order, folds them, says what
+changed.
 
 A batch goes through `fold`, then `changes` (for the changelog) and `rows` (for the sink) of the same flush. Nothing here
 reads a clock: the as-of day is passed in.
@@ -15,18 +16,34 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.dead_letters import HEADER_ATTEMPT, Outcome, Reason, Unreadable
-from schemas.ping import Ping, count, count_leaves, decode_identity, micros, text
-from streams.ledger.forwarding import Case, Forward, decode, encode, message_key
+from schemas.ping import Ping, count, count_leaves, decode_identity, micros, text, users_by_rows
+from schemas.reported import read_reported
+from streams.ledger.forwarding import (
+    GITLAB_SCOPE,
+    Case,
+    Forward,
+    ForwardedPing,
+    Share,
+    Word,
+    arrived,
+    decode,
+    encode,
+    forward_case,
+    message_key,
+    numbered,
+)
 from streams.ledger.judgement import FUTURE_DAYS, LATE_DAYS, entries_sentence, is_behind, is_future, received_day
 from streams.ledger.kernels import WINDOW
 from streams.ledger.names import Names
 from streams.ledger.pseudonym import Pseudonymiser
-from streams.ledger.reading import SELF_MANAGED, Entry, Read, Told, Users, identify, read_batch
-from streams.ledger.records import DAY_US, Change, Letter, PingRow, Record, ScopeKey, Tally
+from streams.ledger.reading import GITLAB_COM, GROUP, Entry, Read, Told, Users, identify, read_batch
+from streams.ledger.records import DAY_MS, DAY_US, Change, Letter, PingRow, Record, ScopeKey, Tally
 from streams.ledger.scope import NEVER, Scope
+from streams.ledger.sharing import Shares
 from streams.ledger.state import (
     Packer,
     PartitionState,
+    StateError,
     Version,
     decode_partition,
     digest_of,
@@ -36,6 +53,7 @@ from streams.ledger.state import (
     scope_digest,
 )
 from streams.ledger.usage import Entries, Figures
+from streams.ledger.watermarks import NO_DAY, Watermarks
 
 EDITION_PLANS = {"EES": "starter", "EEP": "premium", "EEU": "ultimate"}
 
@@ -52,44 +70,64 @@ BATCHES_REMEMBERED = 64
 """Ends of batches kept with the newest timestamp up to them: more than can come again after a crash."""
 
 
+ARRIVED_REMEMBERED = 50_000
+"""Forwarded messages that are known by their places: far more than one flush forwards."""
+
+
 @dataclass(frozen=True)
 class Rules:
-    """Settings that decide about messages."""
+    """Settings that decide about messages.
+
+    Attributes:
+        partitions: of the source topic, which has as many books.
+        partition_of: the partition of a key; without it every message is at home where it is read.
+        new_key: another pseudonym key than the state's is taken.
+    """
 
     max_message_bytes: int = 8 * 1024 * 1024
     saas_hostnames: frozenset[str] = frozenset({"gitlab.com"})
+    partitions: int = 1
     partition_of: Callable[[bytes], int] | None = None
-    """The partition of a key; without it every message is at home where it is read."""
+    new_key: bool = False
 
 
 @dataclass
 class UsageRows:
-    """Rows of `usage_day` as columns: row i is of scope `scopes[i]` on day `days[i]` and has `lengths[i]` figures."""
+    """Rows of `usage_day` as columns, one element a row but for the scopes.
+
+    scopes, shards, versions: of each scope that was counted, which has the next `repeats` rows.
+    days, lengths, counted: day, elements and figures of each row; elements behind the figures are sessions alone.
+    """
 
     scopes: list[ScopeKey] = field(default_factory=list)
+    shards: list[int] = field(default_factory=list)
     versions: list[int] = field(default_factory=list)
     repeats: list[int] = field(default_factory=list)
     days: list[npt.NDArray[np.int64]] = field(default_factory=list)
     lengths: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    counted: list[npt.NDArray[np.int64]] = field(default_factory=list)
     figures: Figures = field(default_factory=Figures)
 
-    def add(self, scope: Scope, epoch: int, first: int, last: int) -> None:
+    def add(self, scope: Scope, shard: int, epoch: int, first: int, last: int) -> None:
         """Counts a scope's days first..last."""
-        lengths = scope.ledger.count_days(first, last, self.figures)
+        lengths, counted = scope.ledger.count_days(first, last, self.figures)
         days = np.flatnonzero(lengths)
         if len(days):
             self.scopes.append(scope.key)
+            self.shards.append(shard)
             self.versions.append(Version(epoch, scope.revision).row)
             self.repeats.append(len(days))
             self.days.append(days + first)
             self.lengths.append(lengths[days])
+            self.counted.append(counted[days])
 
 
 @dataclass
 class _Touched:
-    """What a flush does to one scope."""
+    """What a flush does to one scope. `spread`: entries that are not for its ledger but for GitLab.com's shards."""
 
     entries: list[Entry] = field(default_factory=list)
+    spread: list[Entry] = field(default_factory=list)
     sessions: list[tuple[int, str, str, int]] = field(default_factory=list)
     first: int = 2**31 - 1
     last: int = NEVER
@@ -144,27 +182,59 @@ class Book:
         self.newest_timestamp = NEVER
         self._next_offset: int | None = None
         self._flush = 0
+        self._watermarks = Watermarks(partition, rules.partitions)
+        self._homes: dict[tuple[ScopeKey, str], bool] = {}
+        self._arrived: dict[tuple[int, int], int] = {}
         own = values.get(partition_key(partition))
         if own is not None:
             version, state = decode_partition(own)
+            self._check_key(state.fingerprint)
             self.epoch = version.epoch + 1
             self._newest_before = state.newest_before
             self.rolled_to = state.rolled_to
+            self._watermarks = Watermarks(partition, rules.partitions, state.heard)
 
     # ---- taking over -----------------------------------------------------------------------------------------------
 
-    def claim(self) -> Change:
-        """The record that makes this owner's epoch known, to be acknowledged before anything else is written."""
+    def _check_key(self, fingerprint: bytes) -> None:
+        if fingerprint not in (b"", self._pseudonymiser.fingerprint) and not self._rules.new_key:
+            raise StateError(
+                "the pseudonym key is not the one that the state was made with: every user would count as a new one and MAU "
+                "would double for 28 days; set PINGSTREAM_PSEUDONYM_KEY (or the file pseudonym.key in the data folder) to the "
+                "old key, or start once with --new-pseudonym-key to go on with the new one"
+            )
+
+    def claim(self, as_of: int, least_epoch: int = 1) -> Change:
+        """The record that makes this owner's epoch known, to be acknowledged before anything else is written.
+
+        Args:
+            least_epoch: the epoch is no lower, whatever the state says: rows of an earlier state are in the sink.
+        """
+        self.epoch = max(self.epoch, least_epoch)
+        self._watermarks.begin(as_of)
         return self._own_record()
 
     @property
+    def version(self) -> Version:
+        """Version of what is known of the partition as a whole."""
+        return Version(self.epoch, self._revision)
+
+    @property
+    def read_to(self) -> int | None:
+        """The offset after the last message that was read by any owner; None when none was."""
+        return self._newest_before[-1][0] if self._newest_before else None
+
+    @property
     def scopes(self) -> int:
-        """How many scopes there are, read or not."""
-        return len(self._scopes) + len(self._stored)
+        """How many installations and groups there are, read or not."""
+        shard = GITLAB_SCOPE in self._scopes or scope_digest(GITLAB_SCOPE) in self._stored
+        return len(self._scopes) + len(self._stored) - shard
 
     def _own_record(self) -> Change:
         self._revision += 1
-        state = PartitionState(self._newest_before, self.rolled_to)
+        state = PartitionState(
+            self._newest_before, self.rolled_to, self._watermarks.heard, self._pseudonymiser.fingerprint
+        )
         return Change(partition_key(self.partition), encode_partition(self.epoch, self._revision, state))
 
     def _scope(self, key: ScopeKey) -> Scope:
@@ -212,21 +282,64 @@ class Book:
         out = Folded()
         self._flush += 1
         touched: dict[ScopeKey, _Touched] = {}
+        floor = self._watermarks.floor  # before the flush: words in it come behind facts in it
         read, users = read_batch(
             records, self._last_told, self._pseudonymiser, self._rules.max_message_bytes, self._rules.saas_hostnames
         )
         if records:
             self._judge_all(records, read, users, touched, out)
         if forwarded:
-            ids: list[npt.NDArray[np.uint64]] = []
-            for record in forwarded:
-                case, some = decode(record.value or b"", len(users.starts) + len(ids))
-                ids += some
-                self._settle(case, touched, out)
-            users.extend(ids)
-        self._fold_touched(touched, users, as_of, out)
+            self._take_forwarded(forwarded, users, touched, as_of, out)
+        shares = self._fold_touched(touched, users, as_of, floor, out)
+        if records or forwarded:
+            out.forwards += shares.forwards(
+                self._rules.partitions, max(record.timestamp for record in (*records, *forwarded))
+            )
+            self._tell_watermark(as_of, out)
         out.changes.append(self._own_record())
         return out
+
+    def _take_forwarded(
+        self,
+        forwarded: Sequence[Record],
+        users: Users,
+        touched: dict[ScopeKey, _Touched],
+        as_of: int,
+        out: Folded,
+    ) -> None:
+        """What other books sent; its entries are numbered behind those that were read here."""
+        ids: list[npt.NDArray[np.uint64]] = []
+        for record in forwarded:
+            found = decode(record.value or b"")
+            number = len(users.starts) + len(ids)
+            if isinstance(found, ForwardedPing):
+                if self._came_before((found.partition, found.offset), record.offset):
+                    continue
+                case, some = arrived(found, record.offset, number)
+                self._settle(case, touched, out)
+            elif isinstance(found, Share):
+                entries, some = numbered(found.entries, number)
+                touched.setdefault(GITLAB_SCOPE, _Touched()).entries += entries
+            else:
+                self._watermarks.hear(found.partition, found.source, found.low, as_of)
+                continue
+            ids += some
+        users.extend(ids)
+
+    def _came_before(self, place: tuple[int, int], delivery: int) -> bool:
+        """Whether a message was forwarded before: a crash came between its forward and its commit."""
+        if len(self._arrived) > ARRIVED_REMEMBERED:
+            self._arrived = dict(islice(self._arrived.items(), ARRIVED_REMEMBERED // 2, None))
+        return self._arrived.setdefault(place, delivery) != delivery
+
+    def _tell_watermark(self, as_of: int, out: Folded) -> None:
+        """Our word to the other books when it has changed, behind everything that it is about."""
+        newest = self.newest_timestamp
+        word = self._watermarks.move(newest // DAY_MS if newest > NEVER else NO_DAY, as_of)
+        if word is None:
+            return
+        value = encode(Word(self.partition, *word))
+        out.forwards += [Forward(b"", value, max(newest, 0), partition) for partition in range(self._rules.partitions)]
 
     def _judge_all(
         self,
@@ -253,7 +366,7 @@ class Book:
             elif self._is_home(case):
                 self._settle(case, touched, out)
             else:
-                out.forwards.append(encode(case, users.ids, users.starts, users.lengths))
+                out.forwards.append(forward_case(case, users.ids, users.starts, users.lengths))
             if record.timestamp > self.newest_timestamp:
                 self.newest_timestamp = record.timestamp
         self._next_offset = records[-1].offset + 1
@@ -273,9 +386,14 @@ class Book:
 
     def _is_home(self, case: Case) -> bool:
         """Whether the scope's key lives in this partition, whatever key the message came under."""
-        if self._rules.partition_of is None or case.scope in self._scopes:
+        partition_of = self._rules.partition_of
+        if partition_of is None:
             return True
-        return self._rules.partition_of(message_key(case.scope.population, case.key)) == self.partition
+        which = case.scope, case.key.uuid
+        home = self._homes.get(which)
+        if home is None:
+            home = self._homes[which] = partition_of(message_key(case.scope.population, case.key)) == self.partition
+        return home
 
     def _judge(self, record: Record, message: Read | Unreadable) -> Case | None:
         """Everything but whether the ping was sent before; None when the message names no ping."""
@@ -333,10 +451,14 @@ class Book:
     def _settle(self, case: Case, touched: dict[ScopeKey, _Touched], out: Folded) -> None:
         """Gives a case its outcome: duplicate, dead or applied."""
         scope = self._scope(case.scope)
+        place = *case.place, case.delivery
         again = False
-        if not case.attempt and (case.key, case.recorded_at) in scope.pings:
-            again = scope.pings.came_from(case.key, case.recorded_at, case.place)
-            if not again:
+        if (case.key, case.recorded_at) in scope.pings:
+            known = scope.pings.place(case.key, case.recorded_at, case.place[0])
+            again = known == place
+            if known is not None and known[:2] == case.place and not again:
+                return  # forwarded twice: a crash came between the forward and the commit
+            if not again and not case.attempt:
                 out.tally.outcomes[Outcome.DUPLICATE] += 1
                 return
         if case.row is None:
@@ -348,13 +470,13 @@ class Book:
             work = touched[case.scope] = _Touched()
         self._apply(case, work)
         if again:
-            scope.pings.add_again(case.key, case.recorded_at, case.place, self._flush)
+            scope.pings.add_again(case.key, case.recorded_at, place, self._flush)
             work.again = True
             if case.entries:
                 work.first = min(work.first, *(entry.day for entry in case.entries))
                 work.last = max(work.last, *(entry.day for entry in case.entries))
         else:
-            scope.pings.add(case.key, case.recorded_at, case.place, self._flush)
+            scope.pings.add(case.key, case.recorded_at, place, self._flush)
             work.new_ping = True
         if case.late or case.future:
             reason = Reason.FUTURE if case.future else Reason.LATE
@@ -362,6 +484,7 @@ class Book:
                 Letter(case.place, case.timestamp, reason, entries_sentence(case.late, case.future), case.attempt)
             )
             out.tally.reasons[reason] += 1
+        out.tally.unknown += case.row.failed_counters + case.row.unknown
         out.pings.append(case.row)
         out.tally.outcomes[Outcome.APPLIED] += 1
 
@@ -374,10 +497,11 @@ class Book:
 
     def _apply(self, case: Case, work: _Touched) -> None:
         sums: dict[tuple[int, str, str], int] = {}
+        new = work.spread if case.scope.population == GITLAB_COM else work.entries
         for entry in case.entries:
             if not entry.folded:
                 entry.folded = True
-                work.entries.append(entry)
+                new.append(entry)
             if entry.sessions is not None:
                 name = entry.day, entry.stage, entry.feature
                 sums[name] = sums.get(name, 0) + entry.sessions
@@ -386,34 +510,66 @@ class Book:
         if case.told is not None:
             work.told = case.told
 
-    def _fold_touched(self, touched: dict[ScopeKey, _Touched], users: Users, as_of: int, out: Folded) -> None:
+    def _fold_touched(
+        self, touched: dict[ScopeKey, _Touched], users: Users, as_of: int, floor: int, out: Folded
+    ) -> Shares:
         order: list[Entry] = []
         columns: list[int] = []
         spans: list[tuple[Scope, _Touched, int, int]] = []
         for key, work in touched.items():
             scope = self._scope(key)
+            if floor > scope.ledger.floor:
+                self._forget(scope, floor)
+            if scope.ledger.floor > 0:
+                self._leave_out_forgotten(scope.ledger.floor, work, out)
             lo = len(order)
-            if key.population == SELF_MANAGED:
-                known, column = scope.ledger.columns, scope.ledger.column
-                order.extend(work.entries)
-                for entry in work.entries:
-                    number = known.get((entry.stage, entry.feature))
-                    columns.append(column(entry.stage, entry.feature, self._names) if number is None else number)
+            known, column = scope.ledger.columns, scope.ledger.column
+            order.extend(work.entries)
+            for entry in work.entries:
+                number = known.get((entry.stage, entry.feature))
+                columns.append(column(entry.stage, entry.feature, self._names) if number is None else number)
             spans.append((scope, work, lo, len(order)))
         entries = _columns(order, columns, users) if order else None
+        shares = Shares()
         for scope, work, lo, hi in spans:
-            self._fold_scope(scope, work, entries, lo, hi, as_of, out)
+            self._fold_scope(scope, work, entries, lo, hi, as_of, shares, out)
+            if work.spread:
+                out.tally.activities += _spread(work.spread, users, shares)
+        return shares
+
+    def _leave_out_forgotten(self, floor: int, work: _Touched, out: Folded) -> None:
+        """Days that have left the ledger are final: what comes again of them is in its rows already."""
+        if any(entry.day < floor for entry in work.entries):
+            kept = [entry for entry in work.entries if entry.day >= floor]
+            out.tally.forgotten += len(work.entries) - len(kept)
+            work.entries = kept
+        work.sessions = [told for told in work.sessions if told[0] >= floor]
 
     def _fold_scope(
-        self, scope: Scope, work: _Touched, entries: Entries | None, lo: int, hi: int, as_of: int, out: Folded
+        self,
+        scope: Scope,
+        work: _Touched,
+        entries: Entries | None,
+        lo: int,
+        hi: int,
+        as_of: int,
+        shares: Shares,
+        out: Folded,
     ) -> None:
         ledger = scope.ledger
         rows_from = entries.new_total if entries is not None else 0
         changed: npt.NDArray[np.int64] = np.empty(0, np.int64)
         if entries is not None and hi > lo:
             ledger.fold(entries, lo, hi)
-            out.tally.activities += int(entries.lengths[lo:hi].sum())
             changed = lo + np.flatnonzero(entries.new_counts[lo:hi])
+            if scope.key != GITLAB_SCOPE:
+                out.tally.activities += int(entries.lengths[lo:hi].sum())
+        rows = entries.new_rows[rows_from : entries.new_total] if entries is not None else np.empty(0, np.int32)
+        if entries is not None and scope.key.population == GROUP and len(changed):
+            days = entries.days[changed].tolist()
+            names = [ledger.features[column] for column in entries.columns[changed].tolist()]
+            cells = [(day, stage, feature) for day, (stage, feature) in zip(days, names, strict=True)]
+            shares.add(cells, entries.new_counts[changed], ledger.users[rows])
         raised = self._raise_sessions(scope, work) if work.sessions else []
         days = [day for day, _, _ in raised]
         if entries is not None and len(changed):
@@ -422,18 +578,16 @@ class Book:
         if work.again and work.last > NEVER:
             days += [work.first, work.last]
         self._mark(scope, days, as_of, out)
-        if len(changed) or raised or work.new_ping:
+        if len(changed) or raised or work.new_ping or scope.forgot:
             scope.revision += 1
-            rows = entries.new_rows[rows_from : entries.new_total] if entries is not None else np.empty(0, np.int32)
             out.changes += self._packer.changes(scope, self.epoch, entries, changed, rows, raised)
+            scope.forgot = False
         if work.told is not None:
             scope.told = work.told
         for entry in work.entries:
             entry.users = None
 
     def _raise_sessions(self, scope: Scope, work: _Touched) -> list[tuple[int, int, int]]:
-        if scope.key.population != SELF_MANAGED:
-            return []
         best: dict[tuple[int, int], int] = {}
         for day, stage, feature, number in work.sessions:
             cell = day, scope.ledger.column(stage, feature, self._names)
@@ -444,20 +598,29 @@ class Book:
             if scope.ledger.raise_sessions(day, column, number)
         ]
 
+    def _forget(self, scope: Scope, floor: int) -> None:
+        """Lets days go that nobody can tell anything about any more, once the rows that reach back to them are written."""
+        written = max(scope.written_to, self.rolled_to)
+        if scope.unsure:  # the rows of its last flush may have to be written again
+            written = min(written, scope.dirty_from - 1)
+        if scope.ledger.forget_before(min(floor, written - WINDOW + 2)):
+            scope.forgot = True
+            scope.base = None
+
     def _mark(self, scope: Scope, days: list[int], as_of: int, out: Folded) -> None:
         """Which rows have to be written: those that a changed day reaches, those the horizon moves over, and, of a scope that
         was read back from state, those that its last flush may not have written."""
         ledger = scope.ledger
-        if ledger.newest < 0:
+        if ledger.reach < 0:
             return
         before = max(scope.written_to, self.rolled_to)
-        horizon = max(before, min(ledger.newest, as_of))
-        scope.written_to = max(scope.written_to, min(ledger.newest, as_of))
+        horizon = max(before, min(ledger.reach, as_of))
+        scope.written_to = max(scope.written_to, min(ledger.reach, as_of))
         again = scope.unsure and scope.dirty_from > NEVER
         scope.unsure = False
         first = min([*days, before + 1, *([scope.dirty_from] if again else [])])
         last = horizon if again or horizon > before else min(max(days, default=NEVER) + WINDOW, horizon)
-        first, last = max(first, ledger.oldest), min(last, ledger.last_day)
+        first, last = max(first, ledger.first_day, ledger.floor + WINDOW - 1), min(last, ledger.last_day)
         if first <= last:
             out.touched.append((scope, first, last))
             scope.dirty_from = first
@@ -467,7 +630,7 @@ class Book:
     def rows(self, folded: Folded, out: UsageRows) -> None:
         """Counts the rows of the scopes a batch touched."""
         for scope, first, last in folded.touched:
-            out.add(scope, self.epoch, first, last)
+            out.add(scope, self.partition, self.epoch, first, last)
 
     def needs_roll(self, as_of: int) -> bool:
         """Whether the as-of clock is ahead of the rows."""
@@ -479,15 +642,44 @@ class Book:
         Call `rolled` once the rows of all scopes are accepted.
         """
         for scope in scopes:
+            ledger = scope.ledger
             first = max(scope.written_to, self.rolled_to) + 1
-            last = min(as_of, scope.ledger.last_day)
-            if scope.ledger.newest >= 0 and first <= last:
-                out.add(scope, self.epoch, max(first, scope.ledger.oldest), last)
+            last = min(as_of, ledger.last_day)
+            if ledger.reach >= 0 and first <= last:
+                out.add(scope, self.partition, self.epoch, max(first, ledger.first_day), last)
+
+    def retire(self, scopes: Iterable[Scope]) -> list[Change]:
+        """Lets days go from scopes that no message may ever touch again; returns records for the changelog."""
+        floor = self._watermarks.floor
+        changes: list[Change] = []
+        for scope in scopes:
+            if floor > scope.ledger.floor:
+                self._forget(scope, floor)
+            if scope.forgot:
+                scope.revision += 1
+                scope.forgot = False
+                changes += self._packer.changes(scope, self.epoch, None, *NOTHING_NEW, [])
+        return changes
 
     def rolled(self, as_of: int) -> Change:
         """Remembers that rows are written up to the as-of clock; returns the record for the changelog."""
         self.rolled_to = as_of
         return self._own_record()
+
+
+NOTHING_NEW = np.empty(0, np.int64), np.empty(0, np.int32)
+
+
+def _spread(entries: list[Entry], users: Users, shares: Shares) -> int:
+    """Hands out the users of entries of GitLab.com's own pings; returns their number."""
+    numbers = np.array([entry.number for entry in entries], np.int64)
+    lengths = users.lengths[numbers]
+    starts = users.starts[numbers].tolist()
+    ids = [users.ids[start : start + length] for start, length in zip(starts, lengths.tolist(), strict=True)]
+    shares.add([(entry.day, entry.stage, entry.feature) for entry in entries], lengths, np.concatenate(ids))
+    for entry in entries:
+        entry.users = None
+    return int(lengths.sum())
 
 
 def _columns(order: list[Entry], columns: list[int], users: Users) -> Entries:
@@ -512,8 +704,9 @@ def _attempt(record: Record) -> int:
 def _ping_row(record: Record, message: Read) -> PingRow:
     ping, key, scope = message.ping, message.key, message.scope
     edition = text(ping.edition) or ""
-    plan = ping.namespace_plan if key.namespace_id and ping.namespace_plan else text(ping.license_plan)
+    plan = ping.namespace_plan or text(ping.license_plan)
     known, failed = count_leaves(ping.counts)
+    reported = read_reported(ping)
     return PingRow(
         key.uuid,
         key.hostname,
@@ -533,4 +726,7 @@ def _ping_row(record: Record, message: Read) -> PingRow:
         failed,
         text(ping.license_subscription_id) or "",
         text(ping.license_sha256) or text(ping.license_md5) or "",
+        reported.figures if reported else None,
+        reported.unknown if reported else 0,
+        users_by_rows(ping),
     )

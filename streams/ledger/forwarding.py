@@ -1,8 +1,12 @@
-"""A message whose key is missing or wrong goes on, by the internal topic, to the partition where its scope lives.
+"""What goes from one book to another, by the internal topic.
+
+A message whose key is missing or wrong goes on to the partition where its scope lives; it was judged where it was read, by
+its own received time and its own partition's, and only whether it was sent before is for its home to say. Should a dead
+letter be due there, the original is read again from its place in the source topic. GitLab.com's activity goes on by user:
+`sharing`. Each book's watermark goes to all others.
 
 What goes on is what the ledger needs and no more: no user id that is not pseudonymous, no personal field, not the message
-itself. It was judged where it was read, by its own received time and its own partition's; only whether it was sent before
-is for its home to say. Should a dead letter be due there, the original is read again from its place in the source topic.
+itself.
 """
 
 from __future__ import annotations
@@ -13,8 +17,12 @@ import numpy.typing as npt
 from msgspec import Struct
 
 from schemas.dead_letters import Reason
-from streams.ledger.reading import GROUP, Entry, Told
+from streams.ledger.reading import GITLAB_COM, GROUP, Entry, Told
 from streams.ledger.records import PingKey, PingRow, ScopeKey
+from streams.ledger.scope import READ_HERE
+
+GITLAB_SCOPE = ScopeKey(GITLAB_COM, "gitlab.com")
+"""GitLab.com as a whole. Every book holds a shard of it: the users that the top of their pseudonym puts there."""
 
 
 class ForwardedEntry(Struct, array_like=True, frozen=True):
@@ -27,7 +35,7 @@ class ForwardedEntry(Struct, array_like=True, frozen=True):
     users: bytes
 
 
-class ForwardedPing(Struct, array_like=True, frozen=True):
+class ForwardedPing(Struct, array_like=True, frozen=True, tag="ping"):
     """A judged message. `row` is empty when it is dead as a whole, unless it was sent before."""
 
     partition: int
@@ -48,11 +56,25 @@ class ForwardedPing(Struct, array_like=True, frozen=True):
     row: PingRow | None
 
 
+class Share(Struct, array_like=True, frozen=True, tag="share"):
+    """Who was active on GitLab.com, of one shard's users: facts that are applied and new where they come from."""
+
+    entries: list[ForwardedEntry]
+
+
+class Word(Struct, array_like=True, frozen=True, tag="watermark"):
+    """How far a book is; see `watermarks`."""
+
+    partition: int
+    source: int
+    low: int
+
+
 class Case(Struct):
     """A message that names a ping, judged but for whether it was sent before.
 
     Attributes:
-        place: its partition and offset in the source topic.
+        place: its partition and offset in the source topic; delivery: its offset in the internal one, if it came by it.
         verdict: why it is dead as a whole, None when it is not.
         told: its compact entries, None when some were taken out.
         late, future: entries that were taken out.
@@ -71,18 +93,20 @@ class Case(Struct):
     late: int
     future: int
     row: PingRow | None
+    delivery: int = READ_HERE
 
 
 class Forward(msgspec.Struct, frozen=True):
-    """A record for the internal topic; `key` decides its partition."""
+    """A record for the internal topic. Without a partition, its key decides about it."""
 
     key: bytes
     value: bytes
     timestamp: int
+    partition: int | None = None
 
 
-_encode = msgspec.msgpack.Encoder().encode
-_decoder = msgspec.msgpack.Decoder(ForwardedPing)
+encode = msgspec.msgpack.Encoder().encode
+decode = msgspec.msgpack.Decoder(ForwardedPing | Share | Word).decode
 
 
 def message_key(population: str, key: PingKey) -> bytes:
@@ -90,7 +114,7 @@ def message_key(population: str, key: PingKey) -> bytes:
     return (f"{key.uuid}:{key.namespace_id}" if population == GROUP else key.uuid).encode()
 
 
-def encode(
+def forward_case(
     case: Case, ids: npt.NDArray[np.uint64], starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
 ) -> Forward:
     """A case for the internal topic; entry e's users are ids[starts[e] : starts[e] + lengths[e]]."""
@@ -106,16 +130,13 @@ def encode(
         *case.place, case.timestamp, case.attempt, *case.scope, *case.key, case.recorded_at, str(reason), sentence,
         entries, case.late, case.future, case.row,
     )  # fmt: skip
-    return Forward(message_key(case.scope.population, case.key), _encode(ping), case.timestamp)
+    return Forward(message_key(case.scope.population, case.key), encode(ping), case.timestamp)
 
 
-def decode(value: bytes, numbers_from: int) -> tuple[Case, list[npt.NDArray[np.uint64]]]:
-    """A case from the internal topic and its entries' users; entries are numbered from `numbers_from`."""
-    ping = _decoder.decode(value)
-    entries = [
-        Entry(entry.day, entry.stage, entry.feature, entry.sessions, None, numbers_from + at)
-        for at, entry in enumerate(ping.entries)
-    ]
+def arrived(ping: ForwardedPing, delivery: int, numbers_from: int) -> tuple[Case, list[npt.NDArray[np.uint64]]]:
+    """A case that came by the internal topic at offset `delivery`, and its entries' users; they are numbered from
+    `numbers_from`."""
+    entries, users = numbered(ping.entries, numbers_from)
     case = Case(
         (ping.partition, ping.offset),
         ping.timestamp,
@@ -129,5 +150,15 @@ def decode(value: bytes, numbers_from: int) -> tuple[Case, list[npt.NDArray[np.u
         ping.late,
         ping.future,
         ping.row,
+        delivery,
     )
-    return case, [np.frombuffer(entry.users, "<u8") for entry in ping.entries]
+    return case, users
+
+
+def numbered(some: list[ForwardedEntry], numbers_from: int) -> tuple[list[Entry], list[npt.NDArray[np.uint64]]]:
+    """Entries that came by the internal topic, numbered from `numbers_from`, and their users."""
+    entries = [
+        Entry(entry.day, entry.stage, entry.feature, entry.sessions, None, number)
+        for number, entry in enumerate(some, numbers_from)
+    ]
+    return entries, [np.frombuffer(entry.users, "<u8") for entry in some]

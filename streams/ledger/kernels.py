@@ -243,11 +243,13 @@ def count_figures(  # type: ignore[no-untyped-def]
     out_mau,
     out_sessions,
     out_rows,
+    out_counted,
     written,
 ):
     """Counts dau, wau and mau of the days first..last: in total, of each stage, of each feature.
 
-    A figure is written when its mau is above 0, and once at 0 on the day it falls to 0.
+    A figure is written when its mau is above 0, and once at 0 on the day it falls to 0. Behind a day's figures stand names
+    that have a number of sessions and no figure, with zeros: a population's sessions are sums over its scopes' numbers.
 
     Args:
         masks, first_pane, count: the ledger's masks and number of users.
@@ -255,7 +257,7 @@ def count_figures(  # type: ignore[no-untyped-def]
         sessions: int64 [panes, 64, features], -1 unknown; panes may be 0 when no number is known at all.
         names, stage_names: id of each feature's and each stage's name; the total has id 0.
         out_*: one element a figure from `written` on; out_sessions -1 = unknown.
-        out_rows: figures of each day first..last.
+        out_rows, out_counted: elements of each day first..last; how many of them are figures.
 
     Returns:
         The new `written`.
@@ -313,6 +315,21 @@ def count_figures(  # type: ignore[no-untyped-def]
                     out_mau[written] = mau[k]
                     out_sessions[written] = session_sum[k]
                     written += 1
+            out_counted[day - first] = written - start
+            if known:
+                for k in range(1 + stages + features):
+                    if session_sum[k] >= 0 and not (mau[k] or before[k]):
+                        if k == 0:
+                            out_name[written] = np.uint64(0)
+                        elif k <= stages:
+                            out_name[written] = stage_names[k - 1]
+                        else:
+                            out_name[written] = names[k - 1 - stages]
+                        out_dau[written] = 0
+                        out_wau[written] = 0
+                        out_mau[written] = 0
+                        out_sessions[written] = session_sum[k]
+                        written += 1
             out_rows[day - first] = written - start
         for k in range(1 + stages + features):
             before[k] = mau[k]

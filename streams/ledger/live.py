@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from streams.ledger.kernels import WINDOW
+from streams.ledger.reading import GITLAB_COM
 from streams.ledger.records import ScopeKey
 from streams.ledger.scope import Scope
 from streams.ledger.usage import Figures
@@ -45,6 +46,6 @@ class LiveFigures:
             for name, users in some.items():
                 self.sums[key.population, name] += sign * users
                 used += self._is_stage(name)
-            if some:
+            if some and key.population != GITLAB_COM:  # which is one scope, in shards
                 self.by_stages[key.population, used] += sign
         self._scopes[key] = day, figures

@@ -39,7 +39,12 @@ class Letter(NamedTuple):
 
 
 class PingRow(NamedTuple):
-    """One row of `usage_ping`; since 1970: `recorded_at` in microseconds, `received_at` in milliseconds."""
+    """One row of `usage_ping` and what its scope reports; since 1970: `recorded_at` in microseconds, `received_at` in ms.
+
+    reported: (stage, feature, mau) of each reported figure that is known, ('', '', mau) the total; None when it reports none.
+    unknown: reported figures that are negative or of an unexpected type.
+    users_by: (dimension, value, users), None when it does not tell.
+    """
 
     uuid: str
     hostname: str
@@ -59,6 +64,9 @@ class PingRow(NamedTuple):
     failed_counters: int
     license_subscription_id: str
     license_sha256: str
+    reported: list[tuple[str, str, int]] | None
+    unknown: int
+    users_by: list[tuple[str, str, int]] | None
 
 
 class PingKey(NamedTuple):
@@ -90,3 +98,7 @@ class Tally:
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     reasons: Counter[Reason] = field(default_factory=Counter)
     activities: int = 0
+    unknown: int = 0
+    """Negative or unusable numbers where a figure was looked for, under `counts` and in what is reported."""
+    forgotten: int = 0
+    """Entries of days that have left the ledger."""

@@ -20,20 +20,27 @@ LOADED = -1
 """Number of the flush of what was read back from state."""
 
 
+READ_HERE = -1
+"""Delivery of a message that was read from the source topic."""
+
+Place = tuple[int, int, int]
+"""Where a ping's message came from: source partition and offset, and the internal topic's offset or READ_HERE."""
+
+
 class _Recent(NamedTuple):
-    """Offsets of pings of one source partition: those of the newest flush, and older ones that have not come again."""
+    """Places of pings of one source partition: those of the newest flush, and older ones that have not come again."""
 
     flush: int
-    now: dict[tuple[PingKey, int], int]
-    before: dict[tuple[PingKey, int], int]
+    now: dict[tuple[PingKey, int], Place]
+    before: dict[tuple[PingKey, int], Place]
 
 
 class PingLog:
     """Which pings are known, by identity; of the newest ones, where their messages stood in Kafka.
 
     The place tells a message that comes again after a crash, whose rows may not have been written, from one that was
-    sent twice. Messages of one source partition come again in their order, so a new one of it in a later flush says
-    that those before it are done with.
+    sent twice, and from one that was forwarded twice. Messages of one source partition come again in their order, so a new
+    one of it in a later flush says that those before it are done with.
     """
 
     __slots__ = ("_recent", "_times")
@@ -49,8 +56,8 @@ class PingLog:
         at = bisect_left(times, ping[1])
         return at < len(times) and times[at] == ping[1]
 
-    def add(self, key: PingKey, recorded_at: int, place: tuple[int, int], flush: int) -> None:
-        """Remembers a ping; `place`: source partition and offset of its message, `flush`: the number of the flush."""
+    def add(self, key: PingKey, recorded_at: int, place: Place, flush: int) -> None:
+        """Remembers a ping; `flush`: the number of the flush."""
         times = self._times.get(key)
         if times is None:
             times = self._times[key] = array("q")
@@ -62,40 +69,38 @@ class PingLog:
             at = bisect_left(times, recorded_at)
             if times[at] != recorded_at:
                 times.insert(at, recorded_at)
-        partition, offset = place
-        recent = self._recent.get(partition)
-        if recent is None or recent.flush != flush:
-            recent = self._recent[partition] = _Recent(flush, {}, {})
-        recent.before.clear()
-        recent.now[key, recorded_at] = offset
-
-    def add_again(self, key: PingKey, recorded_at: int, place: tuple[int, int], flush: int) -> None:
-        """A message came again, in this flush: until its rows are accepted it is as recent as a new one."""
-        partition, offset = place
-        recent = self._recent[partition]
-        if recent.flush != flush:
-            recent = self._recent[partition] = _Recent(flush, {}, recent.before | recent.now)
-        recent.before.pop((key, recorded_at), None)
-        recent.now[key, recorded_at] = offset
-
-    def came_from(self, key: PingKey, recorded_at: int, place: tuple[int, int]) -> bool:
-        """Whether a known ping is the very message at `place`, come again."""
         recent = self._recent.get(place[0])
+        if recent is None or recent.flush != flush:
+            recent = self._recent[place[0]] = _Recent(flush, {}, {})
+        recent.before.clear()
+        recent.now[key, recorded_at] = place
+
+    def add_again(self, key: PingKey, recorded_at: int, place: Place, flush: int) -> None:
+        """A message came again, in this flush: until its rows are accepted it is as recent as a new one."""
+        recent = self._recent[place[0]]
+        if recent.flush != flush:
+            recent = self._recent[place[0]] = _Recent(flush, {}, recent.before | recent.now)
+        recent.before.pop((key, recorded_at), None)
+        recent.now[key, recorded_at] = place
+
+    def place(self, key: PingKey, recorded_at: int, partition: int) -> Place | None:
+        """Where a known ping came from, if that was lately and from this source partition."""
+        recent = self._recent.get(partition)
         if recent is None:
-            return False
+            return None
         ping = key, recorded_at
-        return recent.now.get(ping, recent.before.get(ping)) == place[1]
+        return recent.now.get(ping) or recent.before.get(ping)
 
     @property
-    def recent(self) -> list[tuple[PingKey, int, tuple[int, int]]]:
+    def recent(self) -> list[tuple[PingKey, int, Place]]:
         """(key, recorded_at, place) of the newest pings."""
         return [
-            (key, recorded_at, (partition, offset))
-            for partition, recent in self._recent.items()
-            for (key, recorded_at), offset in (*recent.before.items(), *recent.now.items())
+            (key, recorded_at, place)
+            for recent in self._recent.values()
+            for (key, recorded_at), place in (*recent.before.items(), *recent.now.items())
         ]
 
-    def load_recent(self, recent: list[tuple[PingKey, int, tuple[int, int]]]) -> None:
+    def load_recent(self, recent: list[tuple[PingKey, int, Place]]) -> None:
         """Takes what `recent` gave, instead of what was there."""
         self._recent.clear()
         for key, recorded_at, place in recent:
@@ -121,13 +126,14 @@ class Scope:
         dirty_from: first day whose row the last flush wrote.
         unsure: read back from state: whether the rows of its last flush were accepted is not known, so the next flush
             that touches the scope writes them again.
+        forgot: days have left the ledger since the last change was written; the next one is a base.
         told: compact entries of the last ping; not durable, only a short cut.
         base: (epoch, revision) of the state's base in the changelog, None while there is none.
         deltas: bytes of each delta written on top of the base.
     """
 
     __slots__ = (
-        "base", "base_bytes", "deltas", "digest", "dirty_from", "key", "ledger", "parity",
+        "base", "base_bytes", "deltas", "digest", "dirty_from", "forgot", "key", "ledger", "parity",
         "parts", "pings", "revision", "told", "unsure", "written_features", "written_to", "written_users",
     )  # fmt: skip
 
@@ -141,6 +147,7 @@ class Scope:
         self.written_to = NEVER
         self.dirty_from = NEVER
         self.unsure = False
+        self.forgot = False
         self.base: tuple[int, int] | None = None
         self.base_bytes = 0
         self.parts = 0

@@ -4,15 +4,14 @@ A value is a header (format, kind, epoch, revision) and a body. The epoch goes u
 over, the revision with every change of the scope, so of two values of one key the higher (epoch, revision) stands,
 whichever was written last: a worker that was paused and wakes up overwrites nothing. A base is one value, or a head and
 parts of at most 480 kB; parts alternate between two sets of keys, so a crash between parts leaves the old base whole.
-Deltas name the base they stand on; others are left out.
+Deltas name the base they stand on; others are left out. What does not fit into one delta goes into several.
 """
 
 from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -20,13 +19,15 @@ import numpy.typing as npt
 import zstandard
 from msgspec import Struct
 
+from streams.ledger.cells import Cells, pack, unpack
 from streams.ledger.kernels import PANE
 from streams.ledger.names import Names
 from streams.ledger.records import Change, PingKey, ScopeKey
-from streams.ledger.scope import Scope
+from streams.ledger.scope import NEVER, READ_HERE, Scope
 from streams.ledger.usage import Entries
+from streams.ledger.watermarks import Heard
 
-FORMAT = 1
+FORMAT = 2
 HEADER = struct.Struct(">BBIQ")
 VERSION = slice(2, HEADER.size)
 """Bytes of a value that compare as its version."""
@@ -43,11 +44,15 @@ recovery costs by the record; not none, because a base repeats what has not chan
 
 SMALL_BASE = 8 * 1024
 
+DELTA_ROWS = 80_000
+DELTA_USERS = 40_000
+"""New bits and new users in one delta, of 4 and 8 bytes."""
+
 _encode = msgspec.msgpack.Encoder().encode
 
 
 class StateError(Exception):
-    """State that cannot be read: of a newer program, or with a part missing."""
+    """State that cannot be used: of a newer program, under another pseudonym key, or with a part missing."""
 
 
 class Version(NamedTuple):
@@ -63,7 +68,7 @@ class Version(NamedTuple):
 
 
 class Base(Struct, array_like=True):
-    """Body of a base."""
+    """Body of a base. `masks` is what format 1 had instead of `cells`; `deliveries` goes with `recent`."""
 
     population: str
     scope_id: str
@@ -79,6 +84,9 @@ class Base(Struct, array_like=True):
     recent: list[tuple[str, str, str, int, int, int]]
     written_to: int
     dirty_from: int
+    cells: Cells | None = None
+    floor: int = NEVER
+    deliveries: list[int] = []
 
 
 class Head(Struct, array_like=True):
@@ -90,7 +98,7 @@ class Head(Struct, array_like=True):
 
 
 class Delta(Struct, array_like=True):
-    """Body of a delta: what a flush added."""
+    """Body of a delta: what a flush added. `deliveries` goes with `pings`."""
 
     base_epoch: int
     base_revision: int
@@ -104,6 +112,7 @@ class Delta(Struct, array_like=True):
     rows: bytes
     sessions: list[tuple[int, int, int]]
     pings: list[tuple[str, str, str, int, int, int]]
+    deliveries: list[int] = []
 
 
 class PartitionState(Struct, array_like=True):
@@ -111,10 +120,14 @@ class PartitionState(Struct, array_like=True):
 
     newest_before: (offset, newest timestamp before it) at the ends of the last batches.
     rolled_to: last day that the as-of clock has written for every scope.
+    heard: the watermarks that are known.
+    fingerprint: of the key that users are pseudonymised with; b"" while it is not known.
     """
 
     newest_before: list[tuple[int, int]]
     rolled_to: int
+    heard: list[Heard] = []
+    fingerprint: bytes = b""
 
 
 _base_decoder = msgspec.msgpack.Decoder(Base)
@@ -193,16 +206,35 @@ class Packer:
             entries, chosen, rows: the entries in which something was new, by number, and the new rows, joined.
             sessions: (day, column, number) that were raised.
         """
+        deltas = (
+            self._deltas(scope, epoch, entries, chosen, rows, sessions)
+            if self._bears_deltas(scope, epoch, rows)
+            else []
+        )
         slots = min(MAX_DELTAS, max(FEW_DELTAS, scope.base_bytes // DELTA_SHARE))
-        if scope.base is not None and scope.base[0] == epoch and len(scope.deltas) < slots:
-            value = self._delta(scope, epoch, entries, chosen, rows, sessions)
-            if len(value) + sum(scope.deltas) <= max(scope.base_bytes, SMALL_BASE) and len(value) <= PART_BYTES:
-                slot = len(scope.deltas)
-                scope.deltas.append(len(value))
-                return [Change(_delta_key(scope.digest, slot), value)]
-        return self._base(scope, epoch)
+        if (
+            not deltas
+            or len(scope.deltas) + len(deltas) > slots
+            or sum(map(len, deltas)) + sum(scope.deltas) > max(scope.base_bytes, SMALL_BASE)
+            or max(map(len, deltas)) > PART_BYTES
+        ):
+            return self._base(scope, epoch)
+        scope.revision += len(deltas) - 1
+        scope.written_features, scope.written_users = len(scope.ledger.features), scope.ledger.count
+        changes = [
+            Change(_delta_key(scope.digest, slot), value) for slot, value in enumerate(deltas, len(scope.deltas))
+        ]
+        scope.deltas += map(len, deltas)
+        return changes
 
-    def _delta(
+    def _bears_deltas(self, scope: Scope, epoch: int, rows: npt.NDArray[np.int32]) -> bool:
+        """Whether there is a base of this owner that what is new may fit on."""
+        if scope.base is None or scope.base[0] != epoch:
+            return False
+        least = 8 * (scope.ledger.count - scope.written_users) + 2 * len(rows)
+        return least <= max(scope.base_bytes, SMALL_BASE)
+
+    def _deltas(
         self,
         scope: Scope,
         epoch: int,
@@ -210,36 +242,47 @@ class Packer:
         chosen: npt.NDArray[np.int64],
         rows: npt.NDArray[np.int32],
         sessions: list[tuple[int, int, int]],
-    ) -> bytes:
+    ) -> list[bytes]:
+        """What a flush added, as the values of one delta or of several, each with a revision of its own."""
         assert scope.base is not None
         ledger = scope.ledger
-        days = columns = lengths = b""
-        if entries is not None and len(chosen):
-            days = entries.days[chosen].astype("<i4").tobytes()
-            columns = entries.columns[chosen].astype("<u2").tobytes()
-            lengths = entries.new_counts[chosen].astype("<u4").tobytes()
-        body = _encode(
-            Delta(
+        row_type = _row_type(ledger.count)
+        users = ledger.users[scope.written_users : ledger.count]
+        features = ledger.features[scope.written_features :]
+        recent, deliveries = _recent(scope)
+        if len(rows) <= DELTA_ROWS and len(users) <= DELTA_USERS:
+            pieces = [(users, chosen, entries.new_counts[chosen] if entries is not None else chosen, rows)]
+        else:
+            assert entries is not None
+            owners = np.repeat(chosen, entries.new_counts[chosen])
+            pieces = [(users[at : at + DELTA_USERS], *_no_rows()) for at in range(0, len(users), DELTA_USERS)]
+            for at in range(0, len(rows), DELTA_ROWS):
+                some, counts = np.unique(owners[at : at + DELTA_ROWS], return_counts=True)
+                pieces.append((users[:0], some, counts, rows[at : at + DELTA_ROWS]))
+        values = []
+        for number, (new, some, counts, some_rows) in enumerate(pieces):
+            body = Delta(
                 *scope.base,
                 scope.written_to,
                 scope.dirty_from,
-                ledger.features[scope.written_features :],
-                ledger.users[scope.written_users : ledger.count].tobytes(),
-                days,
-                columns,
-                lengths,
-                rows.astype(_row_type(ledger.count)).tobytes(),
-                sessions,
-                [(*key, recorded_at, *place) for key, recorded_at, place in scope.pings.recent],
+                [] if number else features,
+                new.tobytes(),
+                entries.days[some].astype("<i4").tobytes() if entries is not None else b"",
+                entries.columns[some].astype("<u2").tobytes() if entries is not None else b"",
+                counts.astype("<u4").tobytes(),
+                some_rows.astype(row_type).tobytes(),
+                [] if number else sessions,
+                recent,
+                deliveries,
             )
-        )
-        scope.written_features, scope.written_users = len(ledger.features), ledger.count
-        return HEADER.pack(FORMAT, DELTA, epoch, scope.revision) + body
+            values.append(HEADER.pack(FORMAT, DELTA, epoch, scope.revision + number) + _encode(body))
+        return values
 
     def _base(self, scope: Scope, epoch: int) -> list[Change]:
         ledger = scope.ledger
-        masks = np.ascontiguousarray(ledger.masks[:, : len(ledger.features), : ledger.count])
+        masks = ledger.masks[:, : len(ledger.features), : ledger.count]
         known = np.argwhere(ledger.sessions[:, :, : len(ledger.features)] >= 0).tolist() if ledger.sessions.size else []
+        recent, deliveries = _recent(scope)
         packed = self._pack(
             _encode(
                 Base(
@@ -248,7 +291,7 @@ class Packer:
                     ledger.users[: ledger.count].tobytes(),
                     ledger.first_pane,
                     masks.shape,
-                    masks.tobytes(),
+                    b"",
                     [
                         ((pane + ledger.first_pane) * PANE + day, column, int(ledger.sessions[pane, day, column]))
                         for pane, day, column in known
@@ -256,9 +299,12 @@ class Packer:
                     ledger.oldest,
                     ledger.newest,
                     [(*key, times) for key, times in scope.pings.items()],
-                    [(*key, recorded_at, *place) for key, recorded_at, place in scope.pings.recent],
+                    recent,
                     scope.written_to,
                     scope.dirty_from,
+                    pack(masks),
+                    ledger.floor,
+                    deliveries,
                 )
             )
         )
@@ -340,13 +386,16 @@ class Packer:
         panes, features, users = base.shape
         if panes:
             ledger.open_days(base.first_pane * PANE, (base.first_pane + panes) * PANE - 1)
-            ledger.masks[:, :features, :users] = np.frombuffer(base.masks, "<u8").reshape(base.shape)
+            ledger.masks[:, :features, :users] = (
+                unpack(base.cells) if base.cells else np.frombuffer(base.masks, "<u8").reshape(base.shape)
+            )
+        ledger.floor = base.floor
         ledger.oldest, ledger.newest = base.oldest, base.newest
         for day, column, number in base.sessions:
             ledger.raise_sessions(day, column, number)
         for *key, times in base.pings:
             scope.pings.load(PingKey(*key), times)
-        _load_recent(scope, base.recent)
+        _load_recent(scope, base.recent, base.deliveries)
         scope.written_to, scope.dirty_from = base.written_to, base.dirty_from
 
     def _load_delta(self, scope: Scope, delta: Delta, names: Names) -> None:
@@ -362,17 +411,31 @@ class Packer:
         )
         for day, column, number in delta.sessions:
             ledger.raise_sessions(day, column, number)
-        _load_recent(scope, delta.pings)
+        _load_recent(scope, delta.pings, delta.deliveries)
         scope.written_to, scope.dirty_from = delta.written_to, delta.dirty_from
 
 
-def _load_recent(scope: Scope, recent: Iterable[Any]) -> None:
+def _recent(scope: Scope) -> tuple[list[tuple[str, str, str, int, int, int]], list[int]]:
+    recent = scope.pings.recent
+    return (
+        [(*key, recorded_at, partition, offset) for key, recorded_at, (partition, offset, _) in recent],
+        [delivery for _, _, (_, _, delivery) in recent],
+    )
+
+
+def _load_recent(scope: Scope, recent: list[tuple[str, str, str, int, int, int]], deliveries: list[int]) -> None:
     scope.pings.load_recent(
         [
-            (PingKey(uuid, hostname, namespace_id), recorded_at, (partition, offset))
-            for uuid, hostname, namespace_id, recorded_at, partition, offset in recent
+            (PingKey(uuid, hostname, namespace_id), recorded_at, (partition, offset, delivery))
+            for (uuid, hostname, namespace_id, recorded_at, partition, offset), delivery in zip(
+                recent, deliveries or [READ_HERE] * len(recent), strict=True
+            )
         ]
     )
+
+
+def _no_rows() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int32)
 
 
 def _row_type(users: int) -> str:

@@ -16,6 +16,8 @@ from streams.ledger import kernels
 from streams.ledger.kernels import FULL, PANE, WINDOW
 from streams.ledger.names import Names
 
+FAR = 2**31 - 1
+
 Days = npt.NDArray[np.int64]
 Ids = npt.NDArray[np.uint64]
 Rows = npt.NDArray[np.int32]
@@ -43,9 +45,12 @@ class Entries:
 
 
 class Figures:
-    """Figures as columns, room for them taken ahead; the figures of one row of `usage_day` lie side by side."""
+    """Figures as columns, room for them taken ahead; the figures of one row of `usage_day` lie side by side.
 
-    __slots__ = ("dau", "length", "mau", "name", "rows", "sessions", "wau")
+    `rows` and `counted` serve one count: elements of each day, and how many of them are figures and not sessions alone.
+    """
+
+    __slots__ = ("counted", "dau", "length", "mau", "name", "rows", "sessions", "wau")
 
     def __init__(self, room: int = 4096) -> None:
         self.name = np.empty(room, np.uint64)
@@ -54,6 +59,7 @@ class Figures:
         self.mau = np.empty(room, np.uint32)
         self.sessions = np.empty(room, np.int64)
         self.rows = np.empty(64, np.int64)
+        self.counted = np.empty(64, np.int64)
         self.length = 0
 
     def reserve(self, figures: int, rows: int) -> None:
@@ -68,14 +74,15 @@ class Figures:
                 setattr(self, column, grown)
         if rows > len(self.rows):
             self.rows = np.empty(2 * rows, np.int64)
+            self.counted = np.empty(2 * rows, np.int64)
 
 
 class UsageLedger:
     """The ledger of one scope. Days are numbers: days since 1970-01-01."""
 
     __slots__ = (
-        "columns", "count", "features", "first_pane", "masks", "names", "newest", "oldest",
-        "sessions", "slots", "stage_names", "stage_of", "stages", "users",
+        "columns", "count", "features", "first_pane", "floor", "masks", "names", "newest", "oldest",
+        "sessions", "slots", "stage_names", "stage_of", "stages", "told_first", "told_last", "users",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -91,9 +98,15 @@ class UsageLedger:
         self.names = np.empty(0, np.uint64)
         self.stage_names = np.empty(0, np.uint64)
         self.sessions = np.empty((0, PANE, 0), np.int64)
-        self.oldest = 2**31 - 1
+        """As many panes and features as the masks have, -1 unknown; no panes while no number is known."""
+        self.oldest = FAR
         self.newest = -1
         """Newest day with a user active; -1 while there is none."""
+        self.told_first = FAR
+        self.told_last = -1
+        """First and last day with a number of sessions."""
+        self.floor = -FAR
+        """Days before it have left the ledger and may not be folded."""
 
     def column(self, stage: str, feature: str, names: Names) -> int:
         """The column of a feature, made when it is new."""
@@ -149,16 +162,13 @@ class UsageLedger:
     def raise_sessions(self, day: int, column: int, number: int) -> bool:
         """Over the pings of a scope the largest number stands. True when it was raised."""
         self.open_days(day, day)
-        panes, _, features = self.sessions.shape
-        if panes != self.masks.shape[0] or features < len(self.features):
-            grown = np.full((self.masks.shape[0], PANE, max(self.masks.shape[1], len(self.features))), -1, np.int64)
-            if panes:
-                grown[:panes, :, :features] = self.sessions
-            self.sessions = grown
+        if not self.sessions.shape[0]:
+            self.sessions = np.full((self.masks.shape[0], PANE, self.masks.shape[1]), -1, np.int64)
         cell = (day // PANE) - self.first_pane, day % PANE, column
         if number <= self.sessions[cell]:
             return False
         self.sessions[cell] = number
+        self.told_first, self.told_last = min(self.told_first, day), max(self.told_last, day)
         return True
 
     def open_days(self, first: int, last: int) -> None:
@@ -177,25 +187,77 @@ class UsageLedger:
             self.sessions = np.pad(self.sessions, ((before, after), (0, 0), (0, 0)), constant_values=-1)
         self.first_pane = bottom
 
-    def count_days(self, first: int, last: int, figures: Figures) -> Days:
+    def forget_before(self, day: int) -> bool:
+        """Lets whole panes of days before `day` go, and the users and features that were in no other. False when there is
+        no such pane."""
+        pane = day // PANE
+        gone = min(pane - self.first_pane, self.masks.shape[0])
+        if gone <= 0:
+            return False
+        known = self._known_sessions()[gone:]
+        masks = self.masks[gone:, : len(self.features), : self.count]
+        users = masks.any(axis=(0, 1))
+        columns = np.flatnonzero(masks.any(axis=(0, 2)) | (known >= 0).any(axis=(0, 1)))
+        self._restart([self.features[column] for column in columns], self.names[columns])
+        self.masks = np.ascontiguousarray(masks[:, columns][:, :, users])
+        self.users = self.users[: self.count][users]
+        self.count = len(self.users)
+        self.first_pane += gone
+        self.floor = max(self.floor, pane * PANE)
+        self.oldest, self.newest = (max(self.oldest, self.floor), self.newest) if self.count else (FAR, -1)
+        told = np.flatnonzero((known >= 0).any(axis=2)) + self.first_pane * PANE
+        self.told_first, self.told_last = (int(told[0]), int(told[-1])) if len(told) else (FAR, -1)
+        self.sessions = np.ascontiguousarray(known[:, :, columns]) if len(told) else np.empty((0, PANE, 0), np.int64)
+        self._resize(features=max(8, len(columns)), users=_room(self.count))
+        self._index()
+        return True
+
+    def _known_sessions(self) -> Days:
+        """Sessions of every pane and feature, -1 where none are known."""
+        if self.sessions.shape[0]:
+            return self.sessions[:, :, : len(self.features)]
+        return np.full((self.masks.shape[0], PANE, len(self.features)), -1, np.int64)
+
+    def _restart(self, features: list[tuple[str, str]], names: Ids) -> None:
+        """Numbers the features anew."""
+        stages = dict.fromkeys(stage for stage, _ in features)
+        self.stage_names = np.array([self.stage_names[self.stages[stage]] for stage in stages], np.uint64)
+        self.stages = {stage: number for number, stage in enumerate(stages)}
+        self.stage_of = np.array([self.stages[stage] for stage, _ in features], np.int64)
+        self.names = names
+        self.features = features
+        self.columns = {feature: column for column, feature in enumerate(features)}
+
+    def count_days(self, first: int, last: int, figures: Figures) -> tuple[Days, Days]:
         """Appends the figures of the days first..last.
 
         Returns:
-            How many figures each of the days has.
+            How many elements each of the days has, and how many of them are figures; those behind them are numbers of
+            sessions without a figure.
         """
         days = last - first + 1
         figures.reserve(days * (1 + len(self.stages) + len(self.features)), days)
         figures.length = kernels.count_figures(
             self.masks, self.first_pane, self.count, self.stage_of, len(self.stages), self.sessions, first, last,
             self.names, self.stage_names, figures.name, figures.dau, figures.wau, figures.mau, figures.sessions,
-            figures.rows, figures.length,
+            figures.rows, figures.counted, figures.length,
         )  # fmt: skip
-        return figures.rows[:days].copy()
+        return figures.rows[:days].copy(), figures.counted[:days].copy()
+
+    @property
+    def reach(self) -> int:
+        """The newest day with a fact; -1 while there is none."""
+        return max(self.newest, self.told_last)
+
+    @property
+    def first_day(self) -> int:
+        """The first day that can have figures or sessions."""
+        return min(self.oldest, self.told_first)
 
     @property
     def last_day(self) -> int:
-        """The last day that can have figures: the one on which the newest day has left the window."""
-        return self.newest + WINDOW
+        """The last day that can have figures or sessions: that on which the newest day has left the window."""
+        return max(self.newest + WINDOW, self.told_last) if self.newest >= 0 else self.told_last
 
     def _make_room(self, users: int) -> None:
         if users > len(self.users):
@@ -215,6 +277,9 @@ class UsageLedger:
         masks = np.zeros((panes, features or old_features, users or old_users), np.uint64)
         masks[:, :old_features, :old_users] = self.masks
         self.masks = masks
+        if features and self.sessions.shape[0]:
+            missing = features - self.sessions.shape[2]
+            self.sessions = np.pad(self.sessions, ((0, 0), (0, 0), (0, missing)), constant_values=-1)
         if users:
             grown = np.empty(users, np.uint64)
             grown[: self.count] = self.users[: self.count]

@@ -37,18 +37,54 @@ Judging a message, in this order
   5. entries whose day is more than 36 days before the received day (late) or more than one after (future) are taken
      out; the ping is applied, even if nothing is left, and has one letter: `future` if any entry is, else `late`.
 
-Figures
+Populations
   * Host names are compared as they are written. A `namespace_id` on another host than GitLab.com is part of the
-    identity and of nothing else.
+    identity and of nothing else. On GitLab.com it makes the ping one of population `group`, and its absence one of
+    `gitlab_com`; `usage_ping` says so. Exact activity of a group's ping counts in `gitlab_com` too; what the ping
+    reports, its users_by, registered users and version do not. `kpi_usage_pings` counts it in both.
+
+Exact figures
   * `usage_kpi` has a row of a day for a figure when its mau is above 0 on that day or was on the day before, up to
     `as_of`. `sessions` stand in rows that exist, and are NULL when no ping told any for that day.
   * Sessions of a day and feature in a ping: session entries plus the given numbers, of all its entries for them. A
     stage's and the total are the sums of the features whose number is known. For `gitlab_com` a feature's is the sum
     over its groups; pings without a namespace count as one more group.
-  * Ratios over 0 are NULL. The factors have a row wherever the mau (smau) has.
+
+Reported figures
+  * A ping reports when its `usage_activity_by_stage_monthly` is an object; an empty one makes every figure unknown.
+    Without one, a ping reports nothing and ends nothing.
+  * A known figure is an integer of 0 to 2**63 - 1; anything else is unknown, and no part of GitLab's own payload makes
+    a ping `invalid` by its type. A path leads through objects only: behind anything else it is absent.
+  * The SMAU of a stage is at the first of its paths that is neither absent nor null; if that is no known figure, the
+    SMAU is unknown, whatever the paths behind it say.
+  * The feature MAUs are the known figures exactly two levels under `usage_activity_by_stage_monthly`, of any stage;
+    `manage.events` is one too. A stage or feature whose name is '' or holds a lone surrogate is left out: no row could
+    name it.
+  * Of the reporting pings of a UTC day the one with the greatest (`recorded_at`, `uuid`, `hostname`, `namespace_id`)
+    stands. It is valid on that day and the 27 behind it, or until the next reporting ping's day, up to `as_of`.
+  * `usage_kpi` has a row for each valid day and known figure above 0, and one at 0 where the figure was above 0 on the
+    day before (that can only be a ping's own day). What expires or becomes unknown has no row. SMAU without MAU makes
+    no total row.
+  * `users_by` is valid in the same way, by pings where it is an object; counts of 0 have rows.
+
+Pings and views
+  * Ratios over 0 are NULL. The factors have a row wherever the mau (smau) has. Bases are never mixed but in
+    `kpi_account_usage`.
+  * `kpi_stage_adoption`: scopes with a total row above 0 count, also those without a stage. Rows go on while there are
+    scopes, and there is always one for `more_than` 0.
+  * "The newest ping of a scope" is the one with the greatest (`recorded_at`, `uuid`, `hostname`, `namespace_id`) of the
+    28 days that end with `as_of`. `kpi_versions` counts all of them, `kpi_user_count` those that know their
+    registered users.
+  * `kpi_account_usage` has one row a day, `account_id` '': `self_managed` and `group`, each scope by its exact figures
+    if it has an exact mau above 0, else by its reported ones if it has a reported mau above 0, else not at all.
+  * `kpi_freshness`: a group's ping stands for `gitlab_com` too, which is one scope. The newest day is that of the
+    newest `recorded_at` only where there is no exact dau up to `as_of`. The watermark is the least of the partitions'
+    greatest record timestamps, dead and repeated messages included. Here are no gaps.
   * `usage_ping` and `kpi_usage_pings` hold every applied ping, also one recorded after `as_of`.
   * A text of `usage_ping` is '' when it is absent or no string. Numeric leaves are counted in objects and lists under
-    `counts`; a `counts` that is itself a number has none. `license_sha256` falls back on `license_md5`, each when it is a non-empty string.
+    `counts`; a `counts` that is itself a number has none. `license_sha256` falls back on `license_md5`, each when it is
+    a non-empty string. The plan is `namespace_plan`, else `license_plan` if it is a non-empty string, else the
+    edition's.
 """
 
 from __future__ import annotations
@@ -59,6 +95,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from typing import Any
 
 Row = dict[str, Any]
@@ -82,6 +119,25 @@ TEXTS = (
 )
 PLAN_OF_EDITION = {"EES": "starter", "EEP": "premium", "EEU": "ultimate"}
 
+MONTHLY = "usage_activity_by_stage_monthly"
+MAU_PATH = f"{MONTHLY}.manage.events"
+SMAU_PATHS = {
+    "configure": ["redis_hll_counters.kubernetes_agent.k8s_api_proxy_requests_unique_agents_via_ci_access_monthly"],
+    "create": [f"{MONTHLY}.create.action_monthly_active_users_project_repo"],
+    "govern": ["redis_hll_counters.govern.users_visiting_govern_pages_monthly"],
+    "monitor": ["redis_hll_counters.incident_management.incident_management_total_unique_counts_monthly"],
+    "package": ["redis_hll_counters.user_packages.user_packages_total_unique_counts_monthly"],
+    "plan": ["redis_hll_counters.issues_edit.issues_edit_total_unique_counts_monthly", f"{MONTHLY}.plan.issues"],
+    "secure": [f"{MONTHLY}.secure.user_unique_users_all_secure_scanners"],
+    "verify": [f"{MONTHLY}.verify.ci_pipelines"],
+}
+"""Where a ping says the SMAU of a stage, first choice first: the `smau` metrics of GitLab 19.3, and the contract's
+second path for plan."""
+
+POPULATIONS = ("self_managed", "gitlab_com", "group")
+ADOPTING = ("self_managed", "group")
+"""The populations whose scopes are somebody's: GitLab.com as a whole adopts nothing and belongs to no account."""
+
 
 MOMENT = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):(\d\d))", re.ASCII)
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -101,13 +157,13 @@ class Record:
 
 @dataclass(frozen=True)
 class Rules:
-    """The settings that figures depend on. `populations` are those whose exact figures are computed."""
+    """The settings that figures depend on. `populations` are those that `usage_kpi` and `users_by` are computed for."""
 
     as_of: dt.date
     saas_hostnames: tuple[str, ...] = ("gitlab.com",)
     max_message_bytes: int = 8 * 1024 * 1024
     max_depth: int = 100
-    populations: tuple[str, ...] = ("self_managed",)
+    populations: tuple[str, ...] = POPULATIONS
 
 
 class Dead(Exception):
@@ -137,7 +193,7 @@ class Identity:
 class Scope:
     """Who was active where and when, of one member of a population.
 
-    `sessions` holds the largest number a ping told, by group ('' outside of GitLab.com), feature and day.
+    `sessions` holds the largest number a ping told, by group ('' but for those in `gitlab_com`), feature and day.
     """
 
     users: dict[tuple[str, str], dict[dt.date, set[User]]] = field(
@@ -150,89 +206,106 @@ class Scope:
 class Expected:
     """Every table and view, as lists of rows in the order of their keys, and how many messages had which outcome.
 
-    `outcomes` counts by (topic, outcome), outcome being `applied`, `duplicate` or `dead`.
+    `outcomes` counts by (topic, outcome), outcome being `applied`, `duplicate` or `dead`. `as_of` is the as-of clock.
+    `watermark` is the received time up to which every partition is read, None when there is no message.
     """
 
+    as_of: dt.date
     outcomes: Counter[tuple[str, str]]
+    watermark: dt.datetime | None
     usage_kpi: list[Row]
     usage_ping: list[Row]
+    users_by: list[Row]
     dead_letter: list[Row]
 
-    @property
+    @cached_property
     def kpi_mau(self) -> list[Row]:
+        keys = ("as_of", "population", "basis")
         rows = []
-        for (as_of, population, basis), group in grouped(self._level("total"), "as_of", "population", "basis"):
-            dau, wau, mau = (sum(row[name] for row in group) for name in ("dau", "wau", "mau"))
-            key = {"as_of": as_of, "population": population, "basis": basis}
-            rows.append({**key, "dau": dau, "wau": wau, "mau": mau, "stickiness": ratio(dau, mau)})
+        for key, group in grouped(self._level("total"), *keys):
+            mau = sum(row["mau"] for row in group)
+            reported = key[2] == "reported"
+            dau = None if reported else sum(row["dau"] for row in group)
+            wau = None if reported else sum(row["wau"] for row in group)
+            stickiness = None if dau is None else ratio(dau, mau)
+            rows.append(named(keys, key) | {"dau": dau, "wau": wau, "mau": mau, "stickiness": stickiness})
         return rows
 
-    @property
+    @cached_property
     def kpi_smau(self) -> list[Row]:
         keys = ("as_of", "population", "basis", "stage")
         return [
-            {**dict(zip(keys, key, strict=True)), "smau": sum(row["mau"] for row in group)}
+            named(keys, key) | {"smau": sum(row["mau"] for row in group)}
             for key, group in grouped(self._level("stage"), *keys)
         ]
 
-    @property
+    @cached_property
     def kpi_smau_factor(self) -> list[Row]:
         keys = ("as_of", "population", "basis")
         sums = {key: sum(row["smau"] for row in group) for key, group in grouped(self.kpi_smau, *keys)}
         rows = []
         for row in self.kpi_mau:
             key = tuple(row[name] for name in keys)
-            sum_smau = sums.get(key, 0)
-            figures = {"mau": row["mau"], "sum_smau": sum_smau, "smau_factor": ratio(sum_smau, row["mau"])}
-            rows.append({**dict(zip(keys, key, strict=True)), **figures})
+            mau, sum_smau = row["mau"], sums.get(key, 0)
+            rows.append(named(keys, key) | {"mau": mau, "sum_smau": sum_smau, "smau_factor": ratio(sum_smau, mau)})
         return rows
 
-    @property
+    @cached_property
     def kpi_feature_mau(self) -> list[Row]:
         keys = ("as_of", "population", "basis", "stage", "feature")
         return [
-            {**dict(zip(keys, key, strict=True)), "feature_mau": sum(row["mau"] for row in group)}
+            named(keys, key) | {"feature_mau": sum(row["mau"] for row in group)}
             for key, group in grouped(self._level("feature"), *keys)
         ]
 
-    @property
+    @cached_property
     def kpi_feature_mau_factor(self) -> list[Row]:
         keys = ("as_of", "population", "basis", "stage")
         sums = {key: sum(row["feature_mau"] for row in group) for key, group in grouped(self.kpi_feature_mau, *keys)}
         rows = []
         for row in self.kpi_smau:
             key = tuple(row[name] for name in keys)
-            total = sums.get(key, 0)
-            figures = {"smau": row["smau"], "sum_feature_mau": total, "feature_mau_factor": ratio(total, row["smau"])}
-            rows.append({**dict(zip(keys, key, strict=True)), **figures})
+            smau, total = row["smau"], sums.get(key, 0)
+            figures = {"smau": smau, "sum_feature_mau": total, "feature_mau_factor": ratio(total, smau)}
+            rows.append(named(keys, key) | figures)
         return rows
 
-    @property
+    @cached_property
     def kpi_stage_adoption(self) -> list[Row]:
         """Scopes that use more than 0, 1, 2 … stages, for as long as there are any."""
+        keys = ("as_of", "population", "basis")
         stages_used: Counter[tuple[Any, ...]] = Counter()
         for row in self._level("stage"):
             if row["mau"] > 0:
                 stages_used[row["as_of"], row["population"], row["basis"], row["scope_id"]] += 1
         rows = []
-        for (as_of, population, basis), group in grouped(self._level("total"), "as_of", "population", "basis"):
-            if population not in ("self_managed", "group"):
+        for key, group in grouped(self._level("total"), *keys):
+            used = [stages_used[*key, row["scope_id"]] for row in group if row["mau"] > 0]
+            if key[1] not in ADOPTING or not used:
                 continue
-            used = [stages_used[as_of, population, basis, row["scope_id"]] for row in group if row["mau"] > 0]
-            more_than = 0
-            while scopes := sum(number > more_than for number in used):
-                key = {"as_of": as_of, "population": population, "basis": basis, "more_than": more_than}
-                rows.append({**key, "scopes": scopes, "total": len(used), "share": scopes / len(used)})
-                more_than += 1
+            for more_than in range(max(1, max(used))):
+                scopes = sum(number > more_than for number in used)
+                figures = {"scopes": scopes, "total": len(used), "share": scopes / len(used)}
+                rows.append(named(keys, key) | {"more_than": more_than} | figures)
         return rows
 
-    @property
+    @cached_property
+    def kpi_sessions(self) -> list[Row]:
+        keys = ("as_of", "population", "stage", "feature")
+        known = [row for row in self.usage_kpi if row["basis"] == "exact" and row["sessions"] is not None]
+        rows = []
+        for key, group in grouped(known, *keys):
+            sessions, dau = sum(row["sessions"] for row in group), sum(row["dau"] for row in group)
+            figures = {"sessions": sessions, "dau": dau, "sessions_per_user": ratio(sessions, dau)}
+            rows.append(named(keys, key) | figures)
+        return rows
+
+    @cached_property
     def kpi_usage_pings(self) -> list[Row]:
         """A row for each UTC day of `recorded_at` on which a population has pings."""
         pings: dict[tuple[dt.date, str], list[Row]] = defaultdict(list)
         for row in self.usage_ping:
-            of_two = ("group", "gitlab_com") if row["population"] == "group" else (row["population"],)
-            for population in of_two:
+            for population in counted_in(row):
                 pings[row["recorded_at"].date(), population].append(row)
         rows = []
         for (day, population), of_day in sorted(pings.items()):
@@ -247,6 +320,106 @@ class Expected:
                 }
             )
         return rows
+
+    @cached_property
+    def kpi_versions(self) -> list[Row]:
+        """Scopes and registered users by the version and edition of each scope's newest ping of the 28 days."""
+        keys = ("as_of", "population", "version", "edition")
+        newest = [ping | {"version": major_minor(ping["version"])} for ping in self._newest_pings]
+        rows = []
+        for key, group in grouped(newest, *keys):
+            known = [ping["registered_users"] for ping in group if ping["registered_users"] is not None]
+            rows.append(named(keys, key) | {"scopes": len(group), "users": sum(known) if known else None})
+        return rows
+
+    @cached_property
+    def kpi_user_count(self) -> list[Row]:
+        """Registered users by the plan of each scope's newest ping of the 28 days, and in total (plan '')."""
+        keys = ("as_of", "population", "plan")
+        known = [ping for ping in self._newest_pings if ping["registered_users"] is not None]
+        twice = [*known, *(ping | {"plan": ""} for ping in known)]
+        return [
+            named(keys, key)
+            | {"users": sum(ping["registered_users"] for ping in group), "reporting_scopes": len(group)}
+            for key, group in grouped(twice, *keys)
+        ]
+
+    @cached_property
+    def kpi_users_by(self) -> list[Row]:
+        keys = ("as_of", "population", "dimension", "value")
+        return [
+            named(keys, key) | {"users": sum(row["users"] for row in group)}
+            for key, group in grouped(self.users_by, *keys)
+        ]
+
+    @cached_property
+    def kpi_account_usage(self) -> list[Row]:
+        """A row for each day with a figure or with a ping in its window; all scopes are those of account ''."""
+        above_0 = [row for row in self.usage_kpi if row["population"] in ADOPTING and row["mau"] > 0]
+        scopes: dict[dt.date, dict[tuple[str, str], dict[str, list[Row]]]] = defaultdict(dict)
+        for (as_of, *scope, basis), rows in grouped(above_0, "as_of", "population", "scope_id", "basis"):
+            if any(row["level"] == "total" for row in rows):
+                scopes[as_of].setdefault((scope[0], scope[1]), {})[basis] = rows
+
+        pings: dict[dt.date, list[Row]] = defaultdict(list)
+        for ping in self.usage_ping:
+            if ping["population"] in ADOPTING:
+                for as_of in days_of_window_from(ping["recorded_at"].date(), self.as_of):
+                    pings[as_of].append(ping)
+
+        result = []
+        for as_of in sorted(scopes.keys() | pings.keys()):
+            chosen = [figures.get("exact") or figures["reported"] for figures in scopes[as_of].values()]
+            bases = {rows[0]["basis"] for rows in chosen}
+            together = [row for rows in chosen for row in rows]
+            result.append(
+                {
+                    "as_of": as_of,
+                    "account_id": "",
+                    "mau": sum(row["mau"] for row in together if row["level"] == "total") if chosen else None,
+                    "basis": "mixed" if len(bases) == 2 else "".join(bases),
+                    "stages_used": len({row["stage"] for row in together if row["level"] == "stage"}),
+                    "features_used": len(
+                        {(row["stage"], row["feature"]) for row in together if row["level"] == "feature"}
+                    ),
+                    "pings_28d": len(pings[as_of]),
+                    "last_ping_at": max((ping["recorded_at"] for ping in pings[as_of]), default=None),
+                }
+            )
+        return result
+
+    @cached_property
+    def kpi_freshness(self) -> list[Row]:
+        """A row for each population that has a ping."""
+        days: dict[str, dict[str, set[dt.date]]] = defaultdict(lambda: defaultdict(set))
+        for ping in self.usage_ping:
+            for population in counted_in(ping):
+                scope_id = ping["scope_id"] if population == ping["population"] else "gitlab.com"
+                days[population][scope_id].add(ping["recorded_at"].date())
+        active_days: dict[str, set[dt.date]] = defaultdict(set)
+        for row in self._level("total"):
+            if row["basis"] == "exact" and row["dau"] > 0:
+                active_days[row["population"]].add(row["as_of"])
+        recent = set(window(self.as_of, WINDOW_DAYS))
+        return [
+            {
+                "population": population,
+                "newest_day": max(active_days[population] or set().union(*scopes.values())),
+                "watermark": self.watermark,
+                "scopes_silent_28d": sum(recent.isdisjoint(recorded) for recorded in scopes.values()),
+                "gaps": 0,
+            }
+            for population, scopes in sorted(days.items())
+        ]
+
+    @cached_property
+    def _newest_pings(self) -> list[Row]:
+        """For each day up to `as_of` and each scope the newest ping of the 28 days, with that day as its `as_of`."""
+        return [
+            ping | {"as_of": as_of}
+            for _, pings in grouped(self.usage_ping, "population", "scope_id")
+            for as_of, ping in valid_pings(pings, self.as_of)
+        ]
 
     def _level(self, level: str) -> list[Row]:
         return [row for row in self.usage_kpi if row["level"] == level]
@@ -264,6 +437,8 @@ def expect(records: Iterable[Record], rules: Rules) -> Expected:
     outcomes: Counter[tuple[str, str]] = Counter()
     letters: list[Row] = []
     ping_rows: dict[Identity, Row] = {}
+    reports: list[Row] = []  # rows of usage_ping, and in "says" the figures that the ping knows
+    users_by: list[Row] = []  # the same with the counts by dimension and value
     scopes: dict[tuple[str, str], Scope] = defaultdict(Scope)
     newest: dict[tuple[str, int], int] = {}
     last_offset: dict[tuple[str, int], int] = {}
@@ -300,25 +475,36 @@ def expect(records: Iterable[Record], rules: Rules) -> Expected:
             kept = [entry for entry in entries if first <= entry.day <= last]
             if len(kept) < len(entries):
                 letter = "future" if any(entry.day > last for entry in entries) else "late"
-            ping_rows[identity] = ping_row(document, identity, received, rules)
+            row = ping_rows[identity] = ping_row(document, identity, received, rules)
             for population, scope_id in scopes_of(identity, rules):
-                if population in rules.populations:
-                    fold(scopes[population, scope_id], identity.namespace_id, kept)
+                group = identity.namespace_id if population == "gitlab_com" else ""
+                fold(scopes[population, scope_id], group, kept)
+            if isinstance(document.get(MONTHLY), dict):
+                reports.append(row | {"says": reported_figures(document)})
+            if isinstance(document.get("users_by"), dict):
+                users_by.append(row | {"says": users_by_counts(document["users_by"])})
         if letter:
             letters.append(
                 {"topic": record.topic, "partition": record.partition, "offset": record.offset, "reason": letter}
             )
 
-    kpi = [
-        row for (population, scope_id), scope in scopes.items() for row in kpi_rows(population, scope_id, scope, rules)
-    ]
-    keys = ("as_of", "population", "scope_id", "basis", "level", "stage", "feature")
+    kpi = [*exact_rows(scopes, rules.as_of), *reported_rows(reports, rules.as_of)]
+    counts = users_by_rows(users_by, rules.as_of)
     return Expected(
+        as_of=rules.as_of,
         outcomes=outcomes,
-        usage_kpi=sorted(kpi, key=lambda row: tuple(row[key] for key in keys)),
+        watermark=instant_of(min(newest.values())) if newest else None,
+        usage_kpi=in_order(
+            [row for row in kpi if row["population"] in rules.populations],
+            "as_of", "population", "scope_id", "basis", "level", "stage", "feature",
+        ),
         usage_ping=[ping_rows[identity] for identity in sorted(ping_rows)],
-        dead_letter=sorted(letters, key=lambda row: (row["topic"], row["partition"], row["offset"])),
-    )
+        users_by=in_order(
+            [row for row in counts if row["population"] in rules.populations],
+            "as_of", "population", "scope_id", "dimension", "value",
+        ),
+        dead_letter=in_order(letters, "topic", "partition", "offset"),
+    )  # fmt: skip
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -579,53 +765,161 @@ def fold(scope: Scope, group: str, entries: list[Entry]) -> None:
         scope.sessions[group, stage, feature, day] = max(number, scope.sessions.get((group, stage, feature, day), 0))
 
 
-def kpi_rows(population: str, scope_id: str, scope: Scope, rules: Rules) -> Iterator[Row]:
-    """The rows of `usage_kpi` of one scope: the total, each stage, each feature."""
-    figures: dict[tuple[str, str, str], dict[dt.date, set[User]]] = defaultdict(lambda: defaultdict(set))
-    known: dict[tuple[str, str, str, dt.date], int] = {}
-    for (stage, feature), by_day in scope.users.items():
-        for day, users in by_day.items():
+def exact_rows(scopes: dict[tuple[str, str], Scope], as_of: dt.date) -> Iterator[Row]:
+    """The rows of `usage_kpi` that follow from activity: of each scope the total, each stage, each feature."""
+    for (population, scope_id), scope in scopes.items():
+        figures: dict[tuple[str, str, str], dict[dt.date, set[User]]] = defaultdict(lambda: defaultdict(set))
+        known: dict[tuple[str, str, str, dt.date], int] = {}
+        for (stage, feature), by_day in scope.users.items():
+            for day, users in by_day.items():
+                for figure in (("total", "", ""), ("stage", stage, ""), ("feature", stage, feature)):
+                    figures[figure][day] |= users
+        for (_, stage, feature, day), number in scope.sessions.items():
             for figure in (("total", "", ""), ("stage", stage, ""), ("feature", stage, feature)):
-                figures[figure][day] |= users
-    for (_, stage, feature, day), number in scope.sessions.items():
-        for figure in (("total", "", ""), ("stage", stage, ""), ("feature", stage, feature)):
-            known[*figure, day] = known.get((*figure, day), 0) + number
+                known[*figure, day] = known.get((*figure, day), 0) + number
 
-    for (level, stage, feature), by_day in figures.items():
-        before = 0
-        day = min(by_day)
-        last = min(rules.as_of, max(by_day) + WINDOW_DAYS * DAY)
-        while day <= last:
-            mau = active(by_day, day, WINDOW_DAYS)
-            if mau > 0 or before > 0:
-                yield {
-                    "as_of": day,
-                    "population": population,
-                    "scope_id": scope_id,
-                    "basis": "exact",
-                    "level": level,
-                    "stage": stage,
-                    "feature": feature,
-                    "dau": active(by_day, day, 1),
-                    "wau": active(by_day, day, WEEK_DAYS),
-                    "mau": mau,
-                    "sessions": known.get((level, stage, feature, day)),
-                }
-            before = mau
-            day += DAY
+        for (level, stage, feature), by_day in figures.items():
+            before = 0
+            for day in days_between(min(by_day), max(by_day), WINDOW_DAYS, as_of):
+                mau = active(by_day, day, WINDOW_DAYS)
+                if mau > 0 or before > 0:
+                    yield {
+                        "as_of": day,
+                        "population": population,
+                        "scope_id": scope_id,
+                        "basis": "exact",
+                        "level": level,
+                        "stage": stage,
+                        "feature": feature,
+                        "dau": active(by_day, day, 1),
+                        "wau": active(by_day, day, WEEK_DAYS),
+                        "mau": mau,
+                        "sessions": known.get((level, stage, feature, day)),
+                    }
+                before = mau
 
 
 def active(by_day: dict[dt.date, set[User]], day: dt.date, days: int) -> int:
     """How many different users were active in the `days` days that end with `day`."""
-    return len(set().union(*(by_day.get(d, ()) for d in window(day, days))))
+    return len(set().union(*(by_day[d] for d in window(day, days) if d in by_day)))
 
 
-def window(day: dt.date, days: int) -> list[dt.date]:
-    return [dt.date.fromordinal(day.toordinal() - back) for back in range(days)]
+def reported_figures(document: Row) -> dict[tuple[str, str, str], int]:
+    """The figures a ping knows, by (level, stage, feature)."""
+    known: dict[tuple[str, str, str], int | None] = {("total", "", ""): amount(at_path(document, MAU_PATH))}
+    for stage, paths in SMAU_PATHS.items():
+        there = [value for value in (at_path(document, path) for path in paths) if value is not None]
+        known["stage", stage, ""] = amount(there[0]) if there else None
+    for stage, features in document[MONTHLY].items():
+        for feature, value in features.items() if isinstance(features, dict) else ():
+            if all(name and not has_lone_surrogate(name) for name in (stage, feature)):
+                known["feature", stage, feature] = amount(value)
+    return {figure: number for figure, number in known.items() if number is not None}
+
+
+def at_path(document: object, path: str) -> object:
+    """What stands at a dotted path, None when nothing does."""
+    for name in path.split("."):
+        if not isinstance(document, dict):
+            return None
+        document = document.get(name)
+    return document
+
+
+def users_by_counts(dimensions: Row) -> dict[tuple[str, str], int]:
+    """The counts of a ping's `users_by`, by (dimension, value)."""
+    return {
+        (dimension, value): users
+        for dimension in ("persona", "acquisition_channel")
+        for value, users in (dimensions.get(dimension) or {}).items()
+    }
+
+
+def reported_rows(reports: list[Row], as_of: dt.date) -> Iterator[Row]:
+    """The rows of `usage_kpi` that follow from the figures that pings say themselves."""
+    for (population, scope_id), pings in grouped(reports, "population", "scope_id"):
+        said = {day: ping["says"] for day, ping in valid_pings(pings, as_of)}
+        for day, figures in said.items():
+            for figure, number in figures.items():
+                level, stage, feature = figure
+                if number > 0 or said.get(day - DAY, {}).get(figure, 0) > 0:
+                    yield {
+                        "as_of": day,
+                        "population": population,
+                        "scope_id": scope_id,
+                        "basis": "reported",
+                        "level": level,
+                        "stage": stage,
+                        "feature": feature,
+                        "dau": None,
+                        "wau": None,
+                        "mau": number,
+                        "sessions": None,
+                    }
+
+
+def users_by_rows(pings: list[Row], as_of: dt.date) -> Iterator[Row]:
+    """The rows of `users_by`."""
+    for (population, scope_id), of_scope in grouped(pings, "population", "scope_id"):
+        for day, ping in valid_pings(of_scope, as_of):
+            for (dimension, value), users in ping["says"].items():
+                yield {
+                    "as_of": day,
+                    "population": population,
+                    "scope_id": scope_id,
+                    "dimension": dimension,
+                    "value": value,
+                    "users": users,
+                }
+
+
+def valid_pings(pings: list[Row], as_of: dt.date) -> Iterator[tuple[dt.date, Row]]:
+    """Each day up to `as_of` that has a ping of one scope in the 28 days that end with it, and the newest of these."""
+    oldest_first = in_order(pings, "recorded_at", "uuid", "hostname", "namespace_id")
+    of_day = {ping["recorded_at"].date(): ping for ping in oldest_first}  # of several on a day the last stands
+    for day in days_between(min(of_day), max(of_day), WINDOW_DAYS - 1, as_of):
+        newest = next((of_day[d] for d in window(day, WINDOW_DAYS) if d in of_day), None)
+        if newest is not None:
+            yield day, newest
+
+
+def counted_in(ping: Row) -> tuple[str, ...]:
+    """The populations that a ping is counted in, as a ping."""
+    return ("group", "gitlab_com") if ping["population"] == "group" else (ping["population"],)
+
+
+def major_minor(version: str) -> str:
+    match = re.match(r"[0-9]+\.[0-9]+", version)
+    return match.group() if match else ""
+
+
+def days_between(first: dt.date, last: dt.date, more: int, as_of: dt.date) -> list[dt.date]:
+    """Each day from `first` to `more` days after `last`, up to `as_of`."""
+    end = min(last.toordinal() + more, as_of.toordinal())
+    return [dt.date.fromordinal(number) for number in range(first.toordinal(), end + 1)]
+
+
+def days_of_window_from(day: dt.date, as_of: dt.date) -> list[dt.date]:
+    """The days whose 28-day window holds `day`, up to `as_of`."""
+    return days_between(day, day, WINDOW_DAYS - 1, as_of)
+
+
+@cache
+def window(day: dt.date, days: int) -> tuple[dt.date, ...]:
+    """The `days` days that end with `day`, newest first."""
+    return tuple(dt.date.fromordinal(day.toordinal() - back) for back in range(days))
 
 
 def ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None
+
+
+def named(keys: tuple[str, ...], values: tuple[Any, ...]) -> Row:
+    return dict(zip(keys, values, strict=True))
+
+
+def in_order(rows: Iterable[Row], *keys: str) -> list[Row]:
+    return sorted(rows, key=lambda row: tuple(row[key] for key in keys))
 
 
 def grouped(rows: Iterable[Row], *keys: str) -> list[tuple[tuple[Any, ...], list[Row]]]:

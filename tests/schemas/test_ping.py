@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+import time
+from typing import Any
 
 import msgspec
 import pytest
 
 from schemas.dead_letters import Reason, Unreadable
-from schemas.ping import MAX_DEPTH, count, count_leaves, decode_identity, decode_ping, decode_users, micros, text
+from schemas.ping import (
+    MAX_DEPTH,
+    Ping,
+    count,
+    count_leaves,
+    decode_identity,
+    decode_ping,
+    decode_users,
+    decode_value,
+    depth,
+    json_schema,
+    micros,
+    text,
+    users_by_rows,
+)
 
 LIMIT = 8 * 1024 * 1024
 
@@ -50,6 +67,9 @@ def test_the_least_there_can_be() -> None:
         (ping('"users_by":{"persona":{"developer":-1}}'), Reason.INVALID, "$.users_by.persona"),
         (ping('"x":' + "[" * MAX_DEPTH + "]" * MAX_DEPTH), Reason.TOO_DEEP, "101 levels"),
         (ping('"x":' + "[" * 100_000 + "]" * 100_000), Reason.TOO_DEEP, "100,001 levels"),
+        (ping('"usage_activity_by_stage_monthly":' + "[" * MAX_DEPTH + "]" * MAX_DEPTH), Reason.TOO_DEEP, "101 levels"),
+        (ping('"redis_hll_counters":{"\\ud800":' + "[" * MAX_DEPTH + "]" * MAX_DEPTH + "}"), Reason.TOO_DEEP, "102 levels"),
+        (ping('"usage_activity_by_stage_monthly":{"\\q":1}'), Reason.NOT_JSON, "escape"),
         (ping('"x":"' + "x" * LIMIT + '"'), Reason.TOO_LARGE, "bytes"),
     ],
 )  # fmt: skip
@@ -65,7 +85,8 @@ def test_what_cannot_be_taken(value: bytes, reason: Reason, sentence: str) -> No
     [
         '"x":"\\ud800"', '"x":"\\\\ud800"', '"x":"\\ud83d\\ude00"', '"x":1' + "0" * 5_000, '"hostname":5', '"version":{}',
         '"active_user_count":1' + "0" * 1_000, '"activity":null', '"x":' + "[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1),
-        '"x":"[[[' + "[" * 500 + '"',
+        '"x":"[[[' + "[" * 500 + '"', '"usage_activity_by_stage_monthly":{"\\ud800":{"\\udfff":1}}',
+        '"redis_hll_counters":{"\\ud800":"\\udfff"}', '"counts":{"\\ud800":1e400}',
     ],
 )  # fmt: skip
 def test_what_is_out_of_the_way(tail: str) -> None:
@@ -82,6 +103,12 @@ def test_counters_are_numeric_leaves_of_any_depth() -> None:
     assert count_leaves(counts) == (3, 2)
     assert count_leaves(msgspec.Raw(b"55")) == (0, 0)
     assert count_leaves(msgspec.Raw()) == (0, 0)
+
+
+def test_numbers_that_no_machine_type_holds_are_counters_too() -> None:
+    long = b"1" + b"0" * 5_000
+    assert count_leaves(msgspec.Raw(b'{"a":' + long + b',"b":-' + long + b',"c":1e400,"d":-1e400}')) == (2, 2)
+    assert decode_value(msgspec.Raw(b"[7,1e400]")) == [7, float("inf")]
 
 
 @pytest.mark.parametrize(
@@ -102,3 +129,79 @@ def test_the_identity_of_an_invalid_ping_is_read_and_of_one_without_is_not() -> 
     assert identity is not None and (identity.uuid, identity.hostname) == ("u", "h")
     assert decode_identity(b'{"uuid":"u"}') is None
     assert decode_identity(b"\xff") is None
+
+
+@pytest.mark.parametrize(
+    ("value", "deepest"),
+    [
+        (b"", 0), (b"{}", 1), (b"[[]]", 2), (b"[][]", 1), (b']"', 0), (b'"[[["', 0), (b'["]",[', 2), (b'"\\"[[" [', 1),
+        (b'"[[', 2), (b'"\\"[[', 2), (b'"\\', 0), (b"\xff[", 1),
+    ],
+)  # fmt: skip
+def test_depth_of_any_bytes(value: bytes, deepest: int) -> None:
+    assert depth(value) == deepest
+
+
+def test_a_string_without_its_end_is_judged_in_one_pass() -> None:
+    start = time.process_time()
+    with pytest.raises(Unreadable) as caught:
+        decode_ping(b'"' + b'\\"' * 1_000_000, LIMIT)
+    assert caught.value.reason is Reason.NOT_JSON
+    assert time.process_time() - start < 10  # looking for its end from each quote in it takes hours
+
+
+def test_users_by_is_rows_and_none_where_it_is_absent() -> None:
+    told = '"users_by":{"persona":{"developer":120,"designer":0},"acquisition_channel":{"paid":12},"shoe_size":{"9":1}}'
+    assert users_by_rows(decode_ping(ping(told), LIMIT)) == [
+        ("persona", "developer", 120), ("persona", "designer", 0), ("acquisition_channel", "paid", 12),
+    ]  # fmt: skip
+    for empty in ("{}", '{"persona":null}', '{"persona":{}}'):
+        assert users_by_rows(decode_ping(ping(f'"users_by":{empty}'), LIMIT)) == []
+    for absent in ("", '"users_by":null'):
+        assert users_by_rows(decode_ping(ping(absent), LIMIT)) is None
+
+
+def branch(schema: dict[str, Any], kind: str) -> dict[str, Any]:
+    """What a schema asks of a value of this JSON type."""
+    choices: list[dict[str, Any]] = schema.get("anyOf", [schema])
+    return next(choice for choice in choices if choice.get("type") == kind)
+
+
+def test_the_schema_of_a_ping() -> None:
+    schema = json_schema()
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert schema["type"] == "object" and schema["additionalProperties"] is True
+    assert schema["required"] == ["uuid", "recorded_at"]
+    assert list(schema["properties"]) == list(Ping.__struct_fields__)
+    assert json.loads(json.dumps(schema)) == schema
+    models = schema["$defs"]
+    assert set(models) == {"Activity", "Session", "UsersBy"}
+    for model in (schema, *models.values()):
+        assert model["description"] and all(field["description"] for field in model["properties"].values())
+
+
+def test_the_schema_leaves_gitlabs_fields_free_and_holds_the_extension_to_the_letter() -> None:
+    schema = json_schema()
+    fields, models = schema["properties"], schema["$defs"]
+    ours = {"uuid", "recorded_at", "namespace_id", "namespace_plan", "activity", "sessions", "users_by"}
+    for name in fields.keys() - ours:
+        assert fields[name].keys() - {"description", "default"} == ({"maxLength"} if name == "hostname" else set())
+    assert fields["recorded_at"]["format"] == models["Session"]["properties"]["at"]["format"] == "date-time"
+    assert models["Activity"]["properties"]["date"]["format"] == "date"
+    assert (fields["uuid"]["minLength"], fields["uuid"]["maxLength"], fields["hostname"]["maxLength"]) == (1, 64, 255)
+    for name in ("namespace_id", "namespace_plan"):
+        assert (branch(fields[name], "string")["maxLength"], branch(fields[name], "null")) == (64, {"type": "null"})
+    assert branch(fields["activity"], "array")["items"] == {"$ref": "#/$defs/Activity"}
+    assert branch(fields["sessions"], "array")["items"] == {"$ref": "#/$defs/Session"}
+    assert {"$ref": "#/$defs/UsersBy"} in fields["users_by"]["anyOf"]
+    assert models["Activity"]["required"] == ["date", "stage", "feature", "users"]
+    assert models["Session"]["required"] == ["user", "at", "stage", "feature"]
+    for user in (models["Activity"]["properties"]["users"]["items"], models["Session"]["properties"]["user"]):
+        number, name = branch(user, "integer"), branch(user, "string")
+        assert (number["minimum"], number["maximum"]) == (0, 2**64 - 1)
+        assert (name["minLength"], name["maxLength"]) == (1, 128)
+    sessions = branch(models["Activity"]["properties"]["sessions"], "integer")
+    assert (sessions["minimum"], sessions["maximum"]) == (0, 2**63 - 1)
+    persona = branch(models["UsersBy"]["properties"]["persona"], "object")
+    assert persona["propertyNames"] == {"minLength": 1, "maxLength": 256}
+    assert persona["additionalProperties"] == {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}

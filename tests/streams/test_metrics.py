@@ -40,7 +40,7 @@ NAMES = {
 @pytest.mark.slow
 def test_what_a_running_worker_tells(tmp_path: Path) -> None:
     spec = FleetSpec(
-        last_day=LAST_DAY, days=40, seed=31, installations=10, users=8,
+        last_day=LAST_DAY, days=40, seed=31, installations=10, groups=4, users=8,
         duplicates=0.1, reordered=0.1, late=0.05, future=0.05, broken=0.1,
     )  # fmt: skip
     messages = list(Fleet(spec).messages())
@@ -73,27 +73,35 @@ def test_what_a_running_worker_tells(tmp_path: Path) -> None:
             values = worker.metrics()
             with site.tables() as client:
                 expected = assert_equals_oracle(client, records, LAST_DAY)
-                today = f"as_of = '{as_of}'"
-                (mau,) = table(client, f"kpi_mau WHERE {today}")
+                today = f"as_of = '{as_of}' AND basis = 'exact'"
+                mau = table(client, f"kpi_mau WHERE {today}")
                 smau = table(client, f"kpi_smau WHERE {today}")
                 feature_mau = table(client, f"kpi_feature_mau WHERE {today}")
                 adoption = table(client, f"kpi_stage_adoption WHERE {today}")
 
-            basis = ("exact", "self_managed")
-            assert values["pingstream_mau", basis] == mau["mau"] > 0
+            found = {key: value for key, value in values.items() if key[0] == "pingstream_mau" and value}
+            assert found == {("pingstream_mau", ("exact", r["population"])): r["mau"] for r in mau}
+            assert {population for _, (_, population) in found} == {"self_managed", "group", "gitlab_com"}
             found = {key: value for key, value in values.items() if key[0] == "pingstream_smau" and value}
-            assert found == {("pingstream_smau", (*basis, r["stage"])): r["smau"] for r in smau if r["smau"]}
+            assert found == {
+                ("pingstream_smau", ("exact", r["population"], r["stage"])): r["smau"] for r in smau if r["smau"]
+            }
             found = {key: value for key, value in values.items() if key[0] == "pingstream_feature_mau" and value}
             assert found == {
-                ("pingstream_feature_mau", ("exact", r["feature"], "self_managed", r["stage"])): r["feature_mau"]
+                ("pingstream_feature_mau", ("exact", r["feature"], r["population"], r["stage"])): r["feature_mau"]
                 for r in feature_mau
                 if r["feature_mau"]
             }
             by_stages = {
-                int(key[1][1]): value for key, value in values.items() if key[0] == "pingstream_scopes_by_stages_used"
+                (population, int(stages)): value
+                for (name, (population, stages)) in values
+                if name == "pingstream_scopes_by_stages_used" and (value := values[name, (population, stages)])
             }
+            assert {population for population, _ in by_stages} == {"self_managed", "group"}
             for row in adoption:
-                assert sum(n for stages, n in by_stages.items() if stages > row["more_than"]) == row["scopes"]
+                used = [n for (population, stages), n in by_stages.items()
+                        if population == row["population"] and stages > row["more_than"]]  # fmt: skip
+                assert sum(used) == row["scopes"]
 
             second = worker.outcomes()
             # The kill may have let a batch come again; then it is counted by both.
@@ -105,7 +113,9 @@ def test_what_a_running_worker_tells(tmp_path: Path) -> None:
             assert sum(topic.values()) >= second[USAGE_PINGS, "dead"]
             assert values["pingstream_consumer_lag_seconds", ()] == 0
             assert values["pingstream_oldest_unflushed_seconds", ()] == 0
-            assert values["pingstream_state_scopes", ()] == len({row["scope_id"] for row in expected.usage_ping})
+            assert values["pingstream_state_scopes", ()] == len(
+                {row["scope_id"] for row in expected.usage_ping if row["population"] != "gitlab_com"}
+            )
             assert values["pingstream_state_bytes", ()] > 1000
             lags = [key[1] for key in values if key[0] == "pingstream_consumer_lag_records"]
             assert {(str(p), USAGE_PINGS) for p in range(4)} <= set(lags)

@@ -1,4 +1,5 @@
--- Messages that could not be taken, or not wholly, by their place in the source topic. The bytes are in the topic <topic>.dlq.
+-- Messages that could not be taken, or not wholly, by their place in the source topic. The bytes are in the topic
+-- <topic>.dlq.
 CREATE OR REPLACE VIEW {database}.dead_letter AS
 SELECT topic, partition, offset, reason, error, received_at
 FROM {database}.letter FINAL

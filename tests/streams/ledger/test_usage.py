@@ -12,6 +12,8 @@ from streams.ledger.usage import Entries, Figures, UsageLedger
 
 Fact = tuple[int, str, str, int]  # day, stage, feature, user
 
+DAY0 = 20_000
+
 FEATURES = [("create", "merge_requests"), ("create", "snippets"), ("plan", "issues"), ("verify", "pipelines")]
 
 
@@ -37,12 +39,13 @@ def fold(ledger: UsageLedger, names: Names, facts: list[Fact]) -> int:
 def figures(ledger: UsageLedger, first: int, last: int) -> dict[tuple[int, int], tuple[int, int, int, int]]:
     """(day, name) -> (dau, wau, mau, sessions), as the kernel counts."""
     out = Figures(1)
-    lengths = ledger.count_days(first, last, out)
+    lengths, counted = ledger.count_days(first, last, out)
     assert lengths.sum() == out.length
-    days = np.repeat(np.arange(first, last + 1), lengths)
+    starts = np.cumsum(lengths) - lengths
     return {
-        (int(days[i]), int(out.name[i])): (int(out.dau[i]), int(out.wau[i]), int(out.mau[i]), int(out.sessions[i]))
-        for i in range(out.length)
+        (day, int(out.name[i])): (int(out.dau[i]), int(out.wau[i]), int(out.mau[i]), int(out.sessions[i]))
+        for day, start, figures in zip(range(first, last + 1), starts.tolist(), counted.tolist(), strict=True)
+        for i in range(start, start + figures)
     }
 
 
@@ -131,3 +134,52 @@ def test_it_grows_while_it_folds(users: int) -> None:
     some = [(20_000 + day, "create", "snippets", user * 2**40 + 3) for day in (0, 1) for user in range(users)]
     assert fold(ledger, names, some) == 2 * users
     assert figures(ledger, 20_001, 20_001)[20_001, 0][:3] == (users, users, users)
+
+
+def test_features_that_come_after_the_first_number_of_sessions_have_none() -> None:
+    names, ledger = Names(), UsageLedger()
+    column = ledger.column("s", "f0", names)
+    fold(ledger, names, [(DAY0, "s", "f0", 1), (DAY0 + 1, "s", "f0", 1)])
+    for back in range(8):
+        ledger.raise_sessions(DAY0 + back, column, 1_000 + back)
+    for number in range(1, 40):
+        fold(ledger, names, [(DAY0, "s", f"f{number}", 1)])
+    found = figures(ledger, DAY0, DAY0 + 1)
+    assert {key: value[3] for key, value in found.items() if value[3] >= 0} == {
+        (day, name): 1_000 + day - DAY0
+        for day in (DAY0, DAY0 + 1)
+        for name in (0, names.number("s", ""), names.number("s", "f0"))
+    }
+
+
+def test_sessions_without_users_stand_behind_the_figures() -> None:
+    names, ledger = Names(), UsageLedger()
+    ledger.raise_sessions(DAY0, ledger.column("s", "f", names), 5)
+    out = Figures()
+    lengths, counted = ledger.count_days(DAY0, DAY0, out)
+    assert (lengths.tolist(), counted.tolist()) == ([3], [0])
+    assert sorted(out.name[:3].tolist()) == sorted([0, names.number("s", ""), names.number("s", "f")])
+    assert out.sessions[:3].tolist() == [5, 5, 5] and out.mau[:3].tolist() == [0, 0, 0]
+    assert (ledger.first_day, ledger.last_day, ledger.reach) == (DAY0, DAY0, DAY0)
+
+
+@given(facts, st.integers(DAY0 - 10, DAY0 + 200))
+@settings(max_examples=60, deadline=None)
+def test_days_that_leave_change_no_figure_that_does_not_reach_back_to_them(facts: list[Fact], floor: int) -> None:
+    names, ledger = Names(), UsageLedger()
+    fold(ledger, names, facts)
+    for day, stage, feature, _ in facts[::3]:
+        ledger.raise_sessions(day, ledger.column(stage, feature, names), day % 7)
+    last = ledger.last_day
+    before = figures(ledger, DAY0 - 10, last) if ledger.reach >= 0 else {}
+    forgot = ledger.forget_before(floor)
+    assert ledger.floor <= floor or not forgot
+    if ledger.reach >= 0:
+        first = max(ledger.floor + 27, DAY0 - 10)
+        after = figures(ledger, first, last) if first <= last else {}
+        assert after == {key: value for key, value in before.items() if key[0] >= first}
+    kept = {(user, day) for day, _, _, user in facts if day >= ledger.floor}
+    assert sorted(ledger.users[: ledger.count].tolist()) == sorted({user for user, _ in kept})
+    more = [(max(ledger.floor, DAY0) + 3, "s9", "f9", 7)]
+    fold(ledger, names, more)
+    assert figures(ledger, more[0][0], more[0][0])[more[0][0], names.number("s9", "f9")][2] == 1

@@ -1,4 +1,5 @@
--- Stage monthly active users: users active in any feature of the stage in the 28 days up to and with as_of.
+-- Stage monthly active users: users active in any feature of the stage in the 28 days up to and with as_of, summed over
+-- the population's scopes.
 CREATE OR REPLACE VIEW {database}.kpi_smau AS
 SELECT as_of, population, basis, stage, mau AS smau
 FROM {database}.population_figure

@@ -1,4 +1,5 @@
--- Feature monthly active users: users active in the feature in the 28 days up to and with as_of.
+-- Feature monthly active users: users active in the feature in the 28 days up to and with as_of, summed over the
+-- population's scopes.
 CREATE OR REPLACE VIEW {database}.kpi_feature_mau AS
 SELECT as_of, population, basis, stage, feature, mau AS feature_mau
 FROM {database}.population_figure

@@ -1,0 +1,40 @@
+-- Internal. The days for which a ping speaks for its scope: from the UTC day of recorded_at for 28 days, or until the
+-- day before the scope's next ping of the kind, and up to the as-of clock. Of the pings of a day the one with the
+-- greatest (recorded_at, uuid, hostname, namespace_id) stands. Kinds: any ping; those that report (reported); those
+-- with users_by. next_day is the day of the next ping of the kind; without one, the day on which this one expires.
+CREATE OR REPLACE VIEW {database}.ping_span AS
+SELECT
+    clock.kind AS kind,
+    told.population AS population,
+    told.scope_id AS scope_id,
+    told.day AS first_day,
+    least(told.day + 27, told.next_day - 1, clock.clock_day) AS last_day,
+    told.next_day AS next_day,
+    told.uuid AS uuid,
+    told.hostname AS hostname,
+    told.namespace_id AS namespace_id,
+    told.recorded_at AS recorded_at,
+    told.version AS version,
+    told.edition AS edition,
+    told.plan AS plan,
+    told.registered_users AS registered_users
+FROM
+(
+    SELECT
+        of_kind, population, scope_id, home, uuid, hostname, namespace_id, recorded_at,
+        version, edition, plan, registered_users,
+        toDate32(recorded_at) AS day,
+        -- a ping that is followed on the same day gets no day at all
+        leadInFrame(toDate32(recorded_at), 1, toDate32(recorded_at) + 28) OVER
+        (
+            PARTITION BY of_kind, population, scope_id ORDER BY recorded_at, uuid, hostname, namespace_id
+            ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
+        ) AS next_day
+    FROM {database}.ping FINAL
+    ARRAY JOIN arrayFilter(
+        (name, applies) -> applies, ['any', 'reported', 'users_by'], [true, reports, has_users_by]
+    ) AS of_kind
+) AS told
+-- the kind is the clock's: what asks for no kind there is reads no ping
+INNER JOIN {database}.clock AS clock ON clock.home = told.home AND clock.kind = told.of_kind
+WHERE first_day <= last_day

@@ -1,0 +1,6 @@
+-- Internal. Figures that installations, groups and GitLab.com report themselves, a row a scope, day and figure, by the
+-- id of its name.
+CREATE OR REPLACE VIEW {database}.reported_figure AS
+SELECT as_of, population, scope_id, basis, name_ AS name, mau_ AS mau
+FROM {database}.reported_day
+ARRAY JOIN names AS name_, reported_day.mau AS mau_

@@ -1,0 +1,53 @@
+-- How fresh a population is: its newest day with exact users (without any, of recorded_at), the received time up to
+-- which every partition is applied, scopes without a ping in the 28 days up to the as-of clock, and gaps: ranges of
+-- messages that had left the topic before they could be read. A group's ping counts in `gitlab_com` too, which is one
+-- scope.
+CREATE OR REPLACE VIEW {database}.kpi_freshness AS
+SELECT
+    population,
+    ifNull(exact_day, assumeNotNull(recorded_day)) AS newest_day,
+    (
+        SELECT min(received_at) FROM {database}.progress FINAL WHERE topic = 'usage-pings'
+    ) AS watermark,
+    silent AS scopes_silent_28d,
+    assumeNotNull((SELECT count() FROM {database}.gap FINAL WHERE topic = 'usage-pings')) AS gaps
+FROM
+(
+    SELECT population, max(recorded_) AS recorded_day, max(exact_) AS exact_day, sum(silent_) AS silent
+    FROM
+    (
+        SELECT
+            counted_in AS population,
+            toNullable(max(newest)) AS recorded_,
+            CAST(NULL AS Nullable(Date32)) AS exact_,
+            sum(toUInt64(NOT spoke)) AS silent_
+        FROM
+        (
+            SELECT
+                counted_in, scope, max(day) AS newest,
+                max(day BETWEEN clock_day - 27 AND clock_day) AS spoke
+            FROM
+            (
+                SELECT
+                    toDate32(recorded_at) AS day,
+                    counted_in,
+                    if(counted_in = 'gitlab_com', 'gitlab.com', scope_id) AS scope,
+                    assumeNotNull(
+                        (SELECT max(as_of) FROM {database}.progress FINAL WHERE topic = 'usage-pings')
+                    ) AS clock_day
+                FROM {database}.ping FINAL
+                ARRAY JOIN
+                    if(ping.population = 'group', ['group', 'gitlab_com'], [toString(ping.population)]) AS counted_in
+            )
+            GROUP BY counted_in, scope
+        )
+        GROUP BY counted_in
+        UNION ALL
+        SELECT toString(population), NULL, toNullable(max(as_of)), 0
+        FROM {database}.usage_day FINAL
+        WHERE basis = 'exact' AND usage_day.dau[1] > 0
+        GROUP BY population
+    )
+    GROUP BY population
+)
+WHERE recorded_day IS NOT NULL

@@ -1,0 +1,82 @@
+"""Masks as bytes that pack well: the cells that hold a bit, in the order of features and users, as planes of bytes.
+
+Most users use few features and most days lie outside of what is kept, so whole cells and whole bytes are 0. A cell is named
+by its distance from the one before it in its feature; the n-th bytes of all masks lie side by side, where a compressor sees
+what they have in common.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import Struct
+
+Masks = npt.NDArray[np.uint64]
+
+
+class Cells(Struct, array_like=True):
+    """The cells of masks [panes, features, users].
+
+    Attributes:
+        shape: of the masks.
+        counts: cells of each feature, 32-bit.
+        steps: distance of each cell's user from the feature's cell before it, in planes of bytes, the lowest first.
+        planes: numbers of the bytes that are not 0 in all cells: pane * 8 + byte.
+        bits: those bytes of every cell, a plane after the other.
+    """
+
+    shape: tuple[int, int, int]
+    counts: bytes
+    steps: bytes
+    planes: bytes
+    bits: bytes
+
+
+def pack(masks: Masks) -> Cells:
+    """The cells of masks [panes, features, users], uint64."""
+    panes, features, users = masks.shape
+    columns, rows = np.nonzero(masks.any(axis=0)) if panes else (np.empty(0, np.int64),) * 2
+    counts = np.bincount(columns, minlength=features)
+    steps = np.diff(rows, prepend=0)
+    firsts = (np.cumsum(counts) - counts)[counts > 0]
+    steps[firsts] = rows[firsts]
+    width = max(1, (int(steps.max(initial=0)).bit_length() + 7) // 8)
+    step_planes = np.ascontiguousarray(steps.astype("<u4")).view(np.uint8).reshape(-1, 4).T[:width]
+    kept: list[int] = []
+    bits: list[bytes] = []
+    for pane in range(panes):
+        planes = np.ascontiguousarray(masks[pane, columns, rows].astype("<u8")).view(np.uint8).reshape(-1, 8).T
+        for byte in np.flatnonzero(planes.any(axis=1)).tolist():
+            kept.append(pane * 8 + byte)
+            bits.append(planes[byte].tobytes())
+    return Cells(
+        (panes, features, users),
+        counts.astype("<u4").tobytes(),
+        step_planes.tobytes(),
+        np.array(kept, "<u2").tobytes(),
+        b"".join(bits),
+    )
+
+
+def unpack(cells: Cells) -> Masks:
+    """What `pack` was given."""
+    panes, features, users = cells.shape
+    counts = np.frombuffer(cells.counts, "<u4").astype(np.int64)
+    number = int(counts.sum())
+    masks = np.zeros((panes, features, users), np.uint64)
+    if not number:
+        return masks
+    steps = np.zeros((number, 4), np.uint8)
+    planes = np.frombuffer(cells.steps, np.uint8).reshape(-1, number)
+    steps[:, : len(planes)] = planes.T
+    walked = np.cumsum(steps.view("<u4").ravel().astype(np.int64))
+    columns = np.repeat(np.arange(features), counts)
+    firsts = np.cumsum(counts) - counts
+    before = np.where(firsts > 0, walked[np.maximum(firsts - 1, 0)], 0)
+    rows = walked - np.repeat(before, counts)
+    bits = np.frombuffer(cells.bits, np.uint8).reshape(-1, number)
+    words = np.zeros((panes, number, 8), np.uint8)
+    for plane, values in zip(np.frombuffer(cells.planes, "<u2").tolist(), bits, strict=True):
+        words[plane // 8, :, plane % 8] = values
+    masks[:, columns, rows] = words.view("<u8")[:, :, 0]
+    return masks
