@@ -94,6 +94,7 @@ class Worker:
         compiled = asyncio.create_task(asyncio.to_thread(example.run))
         partitions = await self._topics()
         ends = await self._ends(partitions)
+        settings.data_dir.mkdir(parents=True, exist_ok=True)  # Faust keeps a folder in it
         streams = StreamsApp(settings, USAGE_PINGS, REKEYED, partitions)
         if self._drain:
             streams.drain(ends)

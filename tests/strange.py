@@ -235,7 +235,7 @@ class _World:
             self._same_day,
             self._same_instant,
         )
-        self._members = deck(*MEMBERS)
+        self._members = deck(*MEMBERS, MEMBERS[3])  # GitLab.com itself has one scope, others have three and four
         self._lags = deck(*["near"] * 16, *["back"] * 5, "ahead", "edge", "behind", "far behind")
         self._keys = deck(*["right"] * 9, "none", "empty", "other", "bytes", "part", "misplaced")
         self._recorded = deck(*[0] * 8, -1, -2, -7, -30, -90, 1, 1, 2, 0)
@@ -486,7 +486,6 @@ class _World:
         for name in opened:
             blocks[name] = {}
         leaves: list[tuple[str, str, str, Any]] = [(*path, self._mau_leaves.deal()) for path in SMAU_LEAVES]
-        leaves.append((*PLAN_LEAF, self._plan_leaves.deal()))
         leaves.append((MONTHLY, "manage", "events", self._mau_leaves.deal()))
         leaves += [(MONTHLY, *path, self._leaves.deal()) for path in FEATURES if path != ("manage", "events")]
         # Two stages without an SMAU, so that no ratio is made of it.
@@ -502,9 +501,15 @@ class _World:
                 kinds[block, stage] = self._inner_blocks.deal()
                 if kinds[block, stage] is not ABSENT:
                     blocks[block][stage] = {} if kinds[block, stage] is OBJECT else kinds[block, stage]
-            told = (block, stage, leaf) == PLAN_LEAF or self._dice.chance(0.8)
-            if kinds[block, stage] is OBJECT and value is not ABSENT and told:
+            if kinds[block, stage] is OBJECT and value is not ABSENT and self._dice.chance(0.8):
                 blocks[block][stage][leaf] = value
+        # An MAU needs a whole path: left to chance alone it would be too rare, and so would be both choices of one stage.
+        if MONTHLY in opened and self._dice.chance(0.5):
+            blocks[MONTHLY]["manage"] = {"events": self._dice.pick(NUMBERS)}
+        if len(opened) == 2 and self._dice.chance(0.7):
+            first = self._plan_leaves.deal()
+            blocks[HLL][PLAN_LEAF[1]] = {} if first is ABSENT else {PLAN_LEAF[2]: first}
+            blocks[MONTHLY]["plan"] = {"issues": self._dice.pick(NUMBERS), "boards": 2}
         return blocks
 
 

@@ -191,6 +191,8 @@ class Book:
             self._check_key(state.fingerprint)
             self.epoch = version.epoch + 1
             self._newest_before = state.newest_before
+            if state.newest_before:
+                self.newest_timestamp = state.newest_before[-1][1]
             self.rolled_to = state.rolled_to
             self._watermarks = Watermarks(partition, rules.partitions, state.heard)
 

@@ -1,17 +1,23 @@
 """How small state stays, how fast a scope of a million users is counted and recovered, and what a reporting ping costs.
 
-    python -m tests.benchmarks.state [--only installation|gitlab|worker|gone|pings] [--users N] [--days N] [--flush day]
+    python -m tests.benchmarks.state [--only PART] [--users N] [--days N]
 
-    installation  one installation of 5,000 users, 90 days, its book in memory
-    gitlab        GitLab.com by groups over 4 partitions, the books in memory
-    worker        the same pings through a real broker: one worker drains them, another one starts with all the state
+    installation  one installation of 5,000 users, 90 days; its book in memory
+    gitlab        GitLab.com by groups over 4 partitions, a day folded at once, as while catching up; the books in memory
+    arriving      the same with a tenth of the users, each ping folded alone, as they arrive over the day
+    worker        the pings of `gitlab` through a real broker: a worker drains them, another one starts with all the state
     gone          GitLab.com again, small: nine of ten users leave; state before and 160 days after
     pings         what pings with some 1,000 reported figures cost in ClickHouse
+
+The bars are meant for `--users 1000000`, which takes about 10 minutes and 4 GB of memory; the default is a fifth of it.
 
 Activity, in all of them: 40 features, of which each user has 5 favourites, popular ones more often. On a day a user comes by a
 chance of his own, independent of other days (no weekends: they would compress), and uses 3 of his favourites. A ping tells of
 its day and repeats the day before. In an installation the chance lies between 30 and 50 %; on GitLab.com it is 30 % on
 average, beta-distributed (1.5, 3.5), every fifth user is in two or three groups, and each use lies in one of them.
+
+State and changelog are bytes of keys and values. As written: all of them; compacted: the newest value of each key, which is
+the state.
 
 Tables stand on standard output with the bar to reach beside each figure, progress on standard error. It is a benchmark, not a
 test: a missed bar is shown and fails nothing. Each part runs in a process of its own, for its peak memory.
@@ -33,6 +39,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +64,7 @@ from streams.ledger.kernels import WINDOW
 from streams.ledger.names import Names
 from streams.ledger.pseudonym import Pseudonymiser
 from streams.ledger.records import DAY_MS, PingRow
-from streams.ledger.state import digest_of, scope_digest
+from streams.ledger.state import Version, digest_of, head_key, scope_digest, version_of
 from streams.rows import RowSink
 from streams.worker import REKEYED
 from tests.benchmarks.drain import MIB, drain, number, say, topic_bytes
@@ -102,6 +109,10 @@ class Report:
         """A line with a bar."""
         missed = value > at_most
         self.lines.append((name, f"{value:,.{digits}f} {unit}", f"at most {at_most:,.0f}", missed))
+
+    def heading(self, text: str) -> None:
+        """A line above those that belong together."""
+        self.lines.append((f"[bold]{text}[/bold]", "", "", False))
 
     def print(self, console: Console) -> None:
         """As a table."""
@@ -233,7 +244,9 @@ def days_of(crowd: Crowd, days: int) -> Iterator[tuple[int, list[Message]]]:
 
 # ---- books in memory -----------------------------------------------------------------------------------------------------
 
-SHARDS, SCOPES, OWN = "shards of GitLab.com", "scopes", "partitions' own records"
+SHARDS, SCOPES, OWN = "shards", "scopes", "partitions"
+DELTA_MARK = b"d"
+"""Byte of a delta's key behind the scope's digest."""
 
 
 def _kind(key: bytes) -> str:
@@ -241,25 +254,52 @@ def _kind(key: bytes) -> str:
     return OWN if digest is None else SHARDS if digest == scope_digest(GITLAB_SCOPE) else SCOPES
 
 
+class Stored(NamedTuple):
+    """Bytes of the newest value of each key: the state.
+
+    live, dead: deltas on the base that stands, and on older ones, which wait to be written over.
+    """
+
+    bases: int
+    live: int
+    dead: int
+
+    @property
+    def nbytes(self) -> int:
+        return sum(self)
+
+
 class Changelog:
-    """What was written to a changelog: bytes of keys and values, as written and of the newest value of each key."""
+    """What was written to a changelog: bytes of keys and values."""
 
     def __init__(self) -> None:
         self.written: Counter[str] = Counter()
         self.records = 0
         self.largest = 0
-        self._newest: dict[tuple[int, bytes], int] = {}
+        self._newest: dict[tuple[int, bytes], tuple[int, Version]] = {}
 
     def take(self, partition: int, key: bytes, value: bytes) -> None:
         """One record."""
-        self.written[_kind(key)] += len(key) + len(value)
+        size = len(key) + len(value)
+        self.written[_kind(key)] += size
         self.records += 1
         self.largest = max(self.largest, len(value))
-        self._newest[partition, key] = len(key) + len(value)
+        self._newest[partition, key] = size, version_of(value)
 
-    def compacted(self, kind: str) -> int:
-        """Bytes of the newest value of each key: the state."""
-        return sum(nbytes for (_, key), nbytes in self._newest.items() if _kind(key) == kind)
+    def stored(self, kind: str) -> Stored:
+        """What compaction leaves."""
+        bases = live = dead = 0
+        for (partition, key), (size, version) in self._newest.items():
+            if _kind(key) != kind:
+                continue
+            digest = digest_of(key)
+            if digest is None or not key.startswith(DELTA_MARK, 1 + len(digest)):
+                bases += size
+            elif version > self._newest[partition, head_key(digest)][1]:
+                live += size
+            else:
+                dead += size
+        return Stored(bases, live, dead)
 
 
 class Books:
@@ -346,33 +386,40 @@ class Books:
 
 def _state(report: Report, changelog: Changelog, kind: str, cells: int, uses: int) -> None:
     """The figures of one kind of scopes."""
-    state = changelog.compacted(kind)
-    written = changelog.written[kind]
-    report.say(f"{kind}: (user, feature) in the window", f"{cells:,}")
-    report.say(f"{kind}: state", mib(state))
-    report.measured(f"{kind}: state a (user, feature) in the window", state / cells, CELL_BYTES, "bytes")
-    report.say(f"{kind}: changelog a new activity, as written", f"{written / uses:,.1f} bytes ({mib(written)})")
-    report.measured(f"{kind}: … once compacted", state / uses, ACTIVITY_BYTES, "bytes", 2)
+    stored, written = changelog.stored(kind), changelog.written[kind]
+    name = "GitLab.com's shards" if kind == SHARDS else "installations, groups"
+    report.heading(name)
+    report.say("(user, feature) active in the window", f"{cells:,}")
+    report.measured("state of each", stored.nbytes / cells, CELL_BYTES, "bytes")
+    report.say("state", mib(stored.nbytes))
+    report.say("… bases, deltas, deltas of older bases", ", ".join(map(mib, stored)))
+    report.say("changelog a new activity, as written", f"{written / uses:,.2f} bytes ({mib(written)})")
+    report.measured("… once compacted", stored.nbytes / uses, ACTIVITY_BYTES, "bytes", 2)
 
 
 def installation(users: int, days: int) -> Report:
     """One installation, a ping a day."""
     crowd, books = Crowd(users, 0, 2026), Books(1, END)
     begun = time.process_time()
+    heaviest = 0.0
     for day, messages in days_of(crowd, days):
         books.take(messages, day, together=False)
         books.roll(day)
-    report = Report(f"An installation of {users:,} users and {len(COLUMNS)} features after {days} days")
+        if day > END - WINDOW:
+            heaviest = max(heaviest, books.changelog.stored(SCOPES).nbytes / crowd.cells(day))
+    report = Report(f"installation: {users:,} users, {len(COLUMNS)} features, after {days} days")
     report.say("new activities", f"{crowd.uses:,} ({crowd.uses / days:,.0f} a day)")
+    report.say("CPU time, making the pings included", f"{time.process_time() - begun:.1f} s")
     _state(report, books.changelog, SCOPES, crowd.cells(END), crowd.uses)
+    report.measured("state of each on the heaviest of 28 days", heaviest, CELL_BYTES, "bytes")
     report.measured("largest value", books.changelog.largest, VALUE_BYTES, "bytes", 0)
     report.say("records written", f"{books.changelog.records:,}")
-    report.say("CPU time, making the pings included", f"{time.process_time() - begun:.1f} s")
     return report
 
 
 def gitlab(users: int, days: int, together: bool) -> Report:
     """GitLab.com by groups."""
+    part = "gitlab" if together else "arriving"
     crowd, books = Crowd(users, GROUPS, 2026), Books(PARTITIONS, END)
     before, folding = peak_memory(), 0.0
     for at, (day, messages) in enumerate(days_of(crowd, days), 1):
@@ -381,33 +428,33 @@ def gitlab(users: int, days: int, together: bool) -> Report:
         books.roll(day)
         folding += time.process_time() - begun
         if at % 7 == 0:
-            say(f"gitlab: day {at} of {days}, {folding:.0f} s of CPU in the books")
-    flushes = "a day at once" if together else "each ping alone, as it arrives"
+            say(f"{part}: day {at} of {days}, {folding:.0f} s of CPU in the books")
     report = Report(
-        f"GitLab.com with {users:,} users in {GROUPS} groups over {PARTITIONS} partitions after {days} days, folded {flushes}"
+        f"{part}: GitLab.com, {users:,} users in {GROUPS} groups, {PARTITIONS} partitions, after {days} days, "
+        f"folded {'a day at once' if together else 'ping by ping'}"
     )
     report.say("new activities", f"{crowd.uses:,} ({crowd.uses / days / USES:,.0f} users a day, {USES} features each)")
-    _state(report, books.changelog, SHARDS, crowd.cells(END), crowd.uses)
-    _state(report, books.changelog, SCOPES, crowd.group_cells(END), crowd.uses)
-    report.say("own records of the partitions, as written", mib(books.changelog.written[OWN]))
-    report.measured("largest value", books.changelog.largest, VALUE_BYTES, "bytes", 0)
-    report.say("records written", f"{books.changelog.records:,}")
+    report.say("CPU in the books", f"{folding:.1f} s, {crowd.uses / folding:,.0f} new activities a second")
     example.run()  # the kernels are loaded
     seconds = min(books.count(END)[1] for _ in range(3))
-    report.measured("CPU to count a day of the whole scope, 4 shards", seconds, COUNT_SECONDS, "s", 2)
+    report.measured("CPU to count a day of the whole scope", seconds, COUNT_SECONDS, "s", 2)
     mau, wanted = books.count(END)[0], crowd.mau(END)
     report.say("MAU by the shards", f"{mau:,} ({'right' if mau == wanted else f'wrong: it is {wanted:,}'})")
-    report.say("CPU in the books", f"{folding:.1f} s, {crowd.uses / folding:,.0f} new activities a second")
-    report.say("users in the shards, in the groups", f"{books.users(SHARDS):,}, {books.users(SCOPES):,}")
-    report.say("the ledgers' arrays", mib(books.nbytes()))
-    report.say("peak memory of the process", f"{mib(peak_memory())} ({mib(before)} before the first ping)")
+    report.say("peak memory", f"{mib(peak_memory())} ({mib(before)} before the first ping)")
+    report.say("… the ledgers' arrays", mib(books.nbytes()))
+    _state(report, books.changelog, SHARDS, crowd.cells(END), crowd.uses)
+    _state(report, books.changelog, SCOPES, crowd.group_cells(END), crowd.uses)
+    report.heading("all")
+    report.measured("largest value", books.changelog.largest, VALUE_BYTES, "bytes", 0)
+    report.say("records written", f"{books.changelog.records:,}")
+    report.say("partitions' own records, as written", mib(books.changelog.written[OWN]))
     return report
 
 
 def gone(users: int, days: int) -> Report:
     """Nine of ten users leave after `days` days; the others go on."""
     crowd, books = Crowd(users, GROUPS // 10, 2027), Books(PARTITIONS, END)
-    report = Report(f"GitLab.com with {users:,} users, of whom nine of ten leave after {days} days")
+    report = Report(f"gone: GitLab.com, {users:,} users, of whom nine of ten leave after {days} days")
     for day in range(END + 1, END + 1 + days + QUIET_DAYS):
         if day == END + 1 + days:
             _sizes(report, books, "before they leave", crowd.cells(day - 1))
@@ -423,9 +470,10 @@ def gone(users: int, days: int) -> Report:
 
 def _sizes(report: Report, books: Books, when: str, cells: int) -> None:
     for kind in (SHARDS, SCOPES):
-        state = books.changelog.compacted(kind)
-        report.say(f"{kind}, {when}: state", f"{state:,} bytes, {books.users(kind):,} users in the ledgers")
-    report.say(f"(user, feature) in the window, {when}", f"{cells:,}")
+        state = books.changelog.stored(kind).nbytes
+        name = "GitLab.com's shards" if kind == SHARDS else "groups"
+        report.say(f"{name}, {when}", f"{state:,} bytes of state, {books.users(kind):,} users in the ledgers")
+    report.say(f"(user, feature) active in the window, {when}", f"{cells:,}")
 
 
 # ---- a real worker -------------------------------------------------------------------------------------------------------
@@ -434,9 +482,7 @@ def _sizes(report: Report, books: Books, when: str, cells: int) -> None:
 def worker(users: int, days: int) -> Report:
     """The pings of `gitlab` through a broker: drained, then a start with all the state."""
     crowd = Crowd(users, GROUPS, 2026)
-    report = Report(
-        f"A worker, with GitLab.com's {users:,} users in {GROUPS} groups, {PARTITIONS} partitions, {days} days"
-    )
+    report = Report(f"worker: GitLab.com, {users:,} users in {GROUPS} groups, {PARTITIONS} partitions, {days} days")
     with tempfile.TemporaryDirectory(prefix="pingstream-state-") as name:
         folder = Path(name)
         with LocalBroker(folder / "kafka", port=0) as broker:
@@ -551,7 +597,7 @@ def pings() -> Report:
     book = Book(0, {}, ledger_names, Pseudonymiser(b"0123456789abcdef"), Rules())
     rows: list[PingRow] = []
     known = 0
-    report = Report(f"Pings in ClickHouse: {INSTALLATIONS} installations, {WEEKS} weekly pings of each")
+    report = Report(f"pings: {INSTALLATIONS} installations, {WEEKS} weekly pings of each, in ClickHouse")
     with tempfile.TemporaryDirectory(prefix="pingstream-pings-") as folder, open_engine(Path(folder) / "db") as engine:
         client = engine.client()
         migrate(client, "pingstream")
@@ -583,33 +629,33 @@ def _columns(report: Report, client: Client, when: str) -> None:
         f"WHERE {parts} AND column IN ('reported_names', 'reported_mau') GROUP BY column ORDER BY column DESC"
     ).result_rows
     report.say(f"a ping, {when}", f"{whole / count:,.0f} bytes")
-    for column, stored, plain in found:
-        report.say(f"  {column}", f"{stored / count:,.0f} bytes ({plain / count:,.0f} uncompressed)")
-    rest = whole - sum(stored for _, stored, _ in found)
-    report.say("  the rest", f"{rest / count:,.0f} bytes")
+    if all(stored for _, stored, _ in found):  # parts of one file do not say what each column takes
+        for column, stored, plain in found:
+            report.say(f"… {column}", f"{stored / count:,.0f} bytes ({plain / count:,.0f} uncompressed)")
+        report.say("… the rest", f"{(whole - sum(stored for _, stored, _ in found)) / count:,.0f} bytes")
 
 
 # ---- the command ---------------------------------------------------------------------------------------------------------
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="How small state stays, and how fast it is counted and recovered.")
-    only = ("installation", "gitlab", "worker", "gone", "pings")
-    parser.add_argument("--only", choices=only, action="append", help="a part; may be given more than once")
-    parser.add_argument("--users", type=int, default=1_000_000, help="of GitLab.com (default 1000000)")
-    parser.add_argument("--days", type=int, default=28, help="of GitLab.com (default 28)")
-    parser.add_argument(
-        "--flush",
-        choices=("ping", "day"),
-        default="ping",
-        help="in `gitlab`: each ping is folded alone, as it is while they arrive over the day (default), or a day at once",
+    parser = argparse.ArgumentParser(
+        description="How small state stays, and how fast it is counted and recovered.",
+        epilog="example: python -m tests.benchmarks.state --only gitlab --only worker --users 1000000",
     )
+    only = ("installation", "gitlab", "arriving", "worker", "gone", "pings")
+    parser.add_argument("--only", choices=only, action="append", help="a part; may be given more than once")
+    parser.add_argument(
+        "--users", type=int, default=200_000, help="of GitLab.com; the bars are for 1000000 (default 200000)"
+    )
+    parser.add_argument("--days", type=int, default=28, help="of GitLab.com (default 28)")
     chosen = parser.parse_args()
     parts: dict[str, tuple[Callable[..., Report], tuple[int, ...]]] = {
         "installation": (installation, (INSTALLATION_USERS, INSTALLATION_DAYS)),
-        "gitlab": (gitlab, (chosen.users, chosen.days, chosen.flush == "day")),
+        "gitlab": (gitlab, (chosen.users, chosen.days, True)),
+        "arriving": (gitlab, (chosen.users // 10, chosen.days, False)),
         "worker": (worker, (chosen.users, chosen.days)),
-        "gone": (gone, (chosen.users // 50, 60)),
+        "gone": (gone, (chosen.users // 20, 60)),
         "pings": (pings, ()),
     }
     console = Console(width=None if sys.stdout.isatty() else 120)

@@ -49,7 +49,7 @@ def test_the_newest_version_of_a_row_is_read(client: Client) -> None:
     for version, users in ((2, 9), (1, 5)):
         client.command(
             "INSERT INTO pingstream.usage_day VALUES "
-            f"('2026-01-01', 'self_managed', 'u@h', 'exact', [0, 7], [1, 1], [2, 2], [{users}, {users}], [], {version})"
+            f"('2026-01-01', 'self_managed', 'u@h', 0, 'exact', [0, 7], [1, 1], [2, 2], [{users}, {users}], [], {version})"
         )
     rows = client.query(
         "SELECT level, stage, dau, wau, mau, sessions FROM pingstream.usage_kpi ORDER BY level"

@@ -399,9 +399,11 @@ def test_kpi_stage_adoption(two_bases: Base) -> None:
     ], "w reports no MAU, and does not count"
 
 
-def test_adoption_by_nobody_has_one_row(base: Base) -> None:
-    base.ping(5, "x", {"": 50, "manage/events": 50})
-    assert base.rows("kpi_stage_adoption", where=DAY_5) == [(5, "self_managed", "reported", 0, 0, 1, 0.0)]
+def test_adoption_by_nobody_has_one_row_and_ends_with_the_mau(base: Base) -> None:
+    base.ping(5, "x", {"": 50, "manage/events": 50, "create": 0})
+    base.ping(6, "x", {"": 0, "manage/events": 0, "create": 0})
+    assert base.rows("kpi_mau", "as_of, mau") == [(5, 50), (6, 0)]
+    assert base.rows("kpi_stage_adoption") == [(5, "self_managed", "reported", 0, 0, 1, 0.0)]
 
 
 def test_kpi_sessions(two_bases: Base) -> None:
