@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
 
-.PHONY: help setup demo test lint types rooms check bench lock clean
+.PHONY: help setup demo test lint types rooms check bench bench-state lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make test    run the tests (sets up what it needs, under 10 minutes)"
 	@echo "make setup   only the set-up; leaves the program at .venv/bin/pingstream"
 	@echo "make bench   how fast a worker drains a full topic, on this machine"
+	@echo "make bench-state  how small state stays, how fast it is counted and recovered, bytes of a ping"
 	@echo "make check   linters, types and the check of dependencies between rooms"
 	@echo "make lock    renew requirements.lock from pyproject.toml"
 
@@ -47,6 +48,9 @@ rooms: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m tests.benchmarks.drain
+
+bench-state: $(STAMP)
+	@$(BIN)/python -m tests.benchmarks.state
 
 lock:
 	@$(BIN)/python -m pip install --quiet uv

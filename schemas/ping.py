@@ -11,7 +11,7 @@ import datetime as dt
 import json
 import re
 from collections.abc import Collection
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, get_args
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -179,6 +179,8 @@ def decode_ping(value: bytes, max_bytes: int, openers: int | None = None) -> Pin
         _refuse_encoding(value)
     try:
         ping = _ping_decoder.decode(value)
+        if _has_long_fraction(value, ping):
+            ping = _ping_decoder.decode(_LONG_FRACTION.sub(rb"\1", value))
         # Each compact entry or session opens two at the most that count for the depth of nothing else.
         if (count_openers(value) if openers is None else openers) - 2 * (
             len(ping.activity or ()) + len(ping.sessions or ())
@@ -188,6 +190,8 @@ def decode_ping(value: bytes, max_bytes: int, openers: int | None = None) -> Pin
     except msgspec.ValidationError as exc:
         _refuse_depth(value)
         _refuse_json(value)  # what is no JSON further on is not merely invalid here
+        if "out of range" in str(exc):
+            return _decode_leniently(value)
         raise Unreadable(Reason.INVALID, _sentence(exc)) from None
     except RecursionError:
         _refuse_depth(value)
@@ -197,6 +201,48 @@ def decode_ping(value: bytes, max_bytes: int, openers: int | None = None) -> Pin
         return _decode_without_surrogates(value)
     except (OverflowError, ValueError) as exc:
         raise Unreadable(Reason.INVALID, f"{exc} - at `$`") from None
+
+
+_LONG_FRACTION = re.compile(rb"(\d[Tt ]\d\d:\d\d:\d\d\.\d{6})\d+")
+"""A moment with more digits than microseconds have. They are cut off: rounded up, a moment could be on the next day."""
+
+_RECORDED_AT = b'"recorded_at"'
+
+
+def _has_long_fraction(value: bytes, ping: Ping) -> bool:
+    if ping.sessions:
+        return _LONG_FRACTION.search(value) is not None
+    at = value.find(_RECORDED_AT)
+    return _LONG_FRACTION.search(value, at, at + 100) is not None
+
+
+_LENIENT: Final = frozenset(
+    field.name for field in msgspec.structs.fields(Ping) if Any in (field.type, *get_args(field.type))
+)
+"""Fields that may hold anything."""
+
+_lenient_decoder = msgspec.json.Decoder(
+    msgspec.defstruct(
+        "LenientPing",
+        [
+            (field.name, Raw, Raw()) if field.name in _LENIENT
+            else (field.name, field.type) if field.required
+            else (field.name, field.type, field.default)
+            for field in msgspec.structs.fields(Ping)
+        ],
+        kw_only=True,
+    )
+)  # fmt: skip
+
+
+def _decode_leniently(value: bytes) -> Ping:
+    """A number beyond every machine type in a field that may hold anything is unknown and no fault."""
+    try:
+        raw = _lenient_decoder.decode(value)
+    except msgspec.MsgspecError as exc:
+        raise Unreadable(Reason.INVALID, _sentence(exc)) from None
+    fields = {name: getattr(raw, name) for name in Ping.__struct_fields__}
+    return _check(Ping(**fields | {name: decode_value(fields[name]) for name in _LENIENT}))
 
 
 def decode_identity(value: bytes) -> PingIdentity | None:

@@ -26,6 +26,8 @@ class Forwarder:
         self._limits = limits
         self._topic = topic
         self._partitions = partitions
+        self.ends: dict[int, int] = {}
+        """Offsets behind what was sent to each partition."""
 
     async def send(self, forwards: Iterable[Forward]) -> None:
         """Sends in this order to each partition; returns once all are acknowledged. Original timestamps are kept."""
@@ -43,4 +45,5 @@ class Forwarder:
                     timestamp_ms=forward.timestamp,
                 )
             )
-        await asyncio.gather(*waiting)
+        for sent in await asyncio.gather(*waiting):
+            self.ends[sent.partition] = max(self.ends.get(sent.partition, 0), sent.offset + 1)

@@ -382,6 +382,10 @@ class Pipeline:
             if not self._still_ours() or not await self._roll_book(partition, as_of):
                 return
 
+    def sent_to(self, tp: TopicPartition) -> int:
+        """Offset up to which we have sent to a partition of the internal topic ourselves: it has at least as much."""
+        return self._forwarder.ends.get(tp.partition, 0) if tp.topic == self._internal_topic else 0
+
     def reached(self, tp: TopicPartition) -> int:
         """Offset up to which a partition is applied."""
         applied = self.applied.get(tp)

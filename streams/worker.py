@@ -275,7 +275,8 @@ class Worker:
         pipeline.refresh()
         lag = 0
         for tp in streams.assigned() if pipeline.ready else ():
-            behind = max(0, (streams.app.consumer.highwater(tp) or 0) - pipeline.reached(tp))
+            end = max(streams.app.consumer.highwater(tp) or 0, pipeline.sent_to(tp))
+            behind = max(0, end - pipeline.reached(tp))
             self.metrics.lag_records.labels(tp.topic, tp.partition).set(behind)
             lag += behind
         self.metrics.lag_seconds.set(pipeline.lag_seconds() if lag else 0)

@@ -54,6 +54,7 @@ PAUSE_SECONDS: Final = 0.1
 LIVE_RATE: Final = 2.0
 LIVE_DAYS: Final = 7
 LIVE_INSTALLATIONS: Final = 10
+LIVE_GROUPS: Final = 3
 
 SHORT: Final = 60
 """Purposes stand below each other behind commands of up to so many characters."""
@@ -70,13 +71,14 @@ PIPE_WIDTH: Final = 100
     show_default=True,
     help="Self-managed installations that send.",
 )
+@click.option("--groups", type=click.IntRange(0), default=12, show_default=True, help="Groups of GitLab.com that send.")
 @click.option("--days", type=click.IntRange(2), default=60, show_default=True, help="Days that pings are sent on.")
 @click.option("--seed", default=1, show_default=True, help="Another seed, another fleet.")
 @click.option("--keep", is_flag=True, help="Stay after the KPIs, with more pings all the time, until Ctrl-C.")
 @with_settings
-def command(settings: Settings, installations: int, days: int, seed: int, keep: bool) -> None:
+def command(settings: Settings, installations: int, groups: int, days: int, seed: int, keep: bool) -> None:
     """Everything on this machine, with nothing to install: Kafka, a worker with embedded ClickHouse, and a fleet of
-    installations that sends its usage pings; then the KPIs.
+    installations and of GitLab.com's groups that sends its usage pings; then the KPIs.
 
     People join, rest on weekends and leave; installations start later or fall silent; some pings come twice, late, out of
     order or broken. The data are in the folder `demo` of the data dir, made afresh at each run. Ctrl-C ends everything.
@@ -95,7 +97,7 @@ def command(settings: Settings, installations: int, days: int, seed: int, keep: 
     try:
         spec = FleetSpec(
             last_day=as_of, days=days, seed=seed, installations=installations,
-            duplicates=0.01, reordered=0.02, late=0.002, future=0.002, broken=0.004, wrong_keys=0.005,
+            groups=groups, duplicates=0.01, reordered=0.02, late=0.002, future=0.002, broken=0.004, wrong_keys=0.005,
         )  # fmt: skip
     except ValueError as exc:
         raise WrongUse(str(exc)) from None
@@ -155,7 +157,7 @@ class _Run:
                 done = emitter.done
                 became = self._counts()
                 self._progress.count(emitter.sent, became.read, emitter.sent if done else expected)
-                if done and became.read >= emitter.sent:
+                if done and became.read >= emitter.sent and not became.waiting.total():
                     break
                 self._pause(emitter.sent, became.read)
         self._progress.begin("writing the figures up to the as-of day")
@@ -163,7 +165,7 @@ class _Run:
             while not is_complete(client, fleet.spec.last_day):
                 self._pause(*self._last)
         self._progress.say(
-            f"{emitter.sent:,} messages of {fleet.spec.installations} installations, {fleet.spec.first_day} to "
+            f"{emitter.sent:,} messages of {fleet.spec.installations} installations and {fleet.spec.groups} groups, {fleet.spec.first_day} to "
             f"{fleet.spec.last_day}, sent and counted in {time.monotonic() - begun:.1f} s"
         )
         return became
@@ -268,7 +270,13 @@ def _more_pings(spec: FleetSpec) -> Iterator[Message]:
     """Pings of ever more installations."""
     for seed in itertools.count(spec.seed + 1):
         yield from Fleet(
-            replace(spec, seed=seed, days=min(spec.days, LIVE_DAYS), installations=LIVE_INSTALLATIONS)
+            replace(
+                spec,
+                seed=seed,
+                days=min(spec.days, LIVE_DAYS),
+                installations=LIVE_INSTALLATIONS,
+                groups=min(spec.groups, LIVE_GROUPS),
+            )
         ).messages()
 
 

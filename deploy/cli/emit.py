@@ -36,6 +36,13 @@ SHARE = click.FloatRange(0, 1)
 @click.option(
     "--users", type=click.IntRange(1), default=40, show_default=True, help="People of the median installation."
 )
+@click.option(
+    "--leaves",
+    type=click.IntRange(0),
+    default=100,
+    show_default=True,
+    help="Further numbers in a ping; today's have 4,800.",
+)
 @click.option("--days", type=click.IntRange(1), default=60, show_default=True, help="Days that pings are sent on.")
 @click.option(
     "--last-day",

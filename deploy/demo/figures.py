@@ -30,9 +30,21 @@ class Figure(NamedTuple):
 
 _WHERE: Final = "population = 'self_managed' AND basis = 'exact' AND as_of = '{day}'"
 
+POPULATIONS: Final = Figure(
+    "kpi_mau",
+    "of each population, which are never added up: counted from users, and as installations report",
+    "SELECT population, basis, dau, wau, mau, stickiness FROM kpi_mau WHERE as_of = '{day}' "
+    "ORDER BY indexOf(['self_managed', 'gitlab_com', 'group'], population), basis",
+)
+USERS: Final = Figure(
+    "kpi_user_count",
+    "registered users, by plan",
+    "SELECT if(plan = '', 'all', plan) AS of_plan, users, reporting_scopes FROM kpi_user_count "
+    "WHERE population = 'self_managed' AND as_of = '{day}' ORDER BY users",
+)
 MAU: Final = Figure(
     "kpi_mau",
-    "monthly active users: of 28 days, each counted once",
+    "monthly active users of installations: of 28 days, each counted once",
     "SELECT formatDateTime(as_of, '%a') AS day, as_of, dau, wau, mau, stickiness FROM kpi_mau "
     "WHERE population = 'self_managed' AND basis = 'exact' AND as_of BETWEEN toDate('{day}') - 6 AND '{day}' ORDER BY as_of",
 )
@@ -65,21 +77,11 @@ PINGS: Final = Figure(
     "WHERE population = 'self_managed' AND as_of BETWEEN toDate('{day}') - 6 AND '{day}' ORDER BY as_of",
 )
 
-_UNFINISHED: Final = """
-SELECT count() FROM
-(
-    SELECT population, scope_id, max(as_of) AS newest, argMax(mau, as_of) AS users
-    FROM usage_kpi WHERE level = 'total' GROUP BY population, scope_id
-    HAVING newest < '{as_of}' AND users > 0
-)
-"""
+_UNFINISHED: Final = "SELECT count() = 0 OR min(as_of) < '{as_of}' FROM progress FINAL"
 
 
 def is_complete(client: Client, as_of: dt.date) -> bool:
-    """Whether every scope has its rows up to `as_of`, or up to the day on which it fell to 0.
-
-    Asked once everything is applied: the last rows are those that the as-of clock brings.
-    """
+    """Whether the as-of clock has written its rows up to `as_of` in every partition."""
     return not ask(client, _UNFINISHED.format(as_of=as_of)).rows[0][0]
 
 
@@ -88,16 +90,17 @@ def print_kpis(console: Console, client: Client, day: dt.date, counts: Counts) -
     shown = {figure: _kpi(figure, ask(client, figure.query.format(day=day))) for figure in _ALL}
     became = _titled("messages", "what became of them", _outcomes(counts))
     for row in (
-        (shown[MAU], shown[SMAU_FACTOR]),
+        (shown[POPULATIONS],),
+        (shown[MAU], shown[USERS]),
         (shown[SMAU], shown[FEATURE_MAU_FACTOR]),
-        (shown[FEATURE_MAU], shown[ADOPTION]),
+        (shown[FEATURE_MAU], shown[ADOPTION], shown[SMAU_FACTOR]),
         (shown[PINGS], became),
     ):
         console.print(_beside(console, row))
         console.print()
 
 
-_ALL: Final = (MAU, SMAU, FEATURE_MAU, SMAU_FACTOR, FEATURE_MAU_FACTOR, ADOPTION, PINGS)
+_ALL: Final = (POPULATIONS, USERS, MAU, SMAU, FEATURE_MAU, SMAU_FACTOR, FEATURE_MAU_FACTOR, ADOPTION, PINGS)
 
 
 def _kpi(figure: Figure, answer: Answer) -> RenderableType:

@@ -18,10 +18,11 @@ _ANSWER_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Counts:
-    """What became of the messages of `usage-pings`, and the letters written about them."""
+    """What became of the messages of `usage-pings`, the letters written about them, and how many wait in which topic."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     letters: Counter[str] = field(default_factory=Counter)
+    waiting: Counter[str] = field(default_factory=Counter)
 
     @property
     def read(self) -> int:
@@ -50,6 +51,8 @@ def counts(address: str) -> Counts | None:
     found = Counts()
     for family in text_string_to_metric_families(page):
         for sample in family.samples:
+            if sample.name == "pingstream_consumer_lag_records":
+                found.waiting[sample.labels["topic"]] += int(sample.value)
             if sample.labels.get("topic") != USAGE_PINGS:
                 continue
             if sample.name == "pingstream_events_total":

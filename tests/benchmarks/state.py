@@ -125,6 +125,7 @@ class Report:
 
 
 def mib(nbytes: float) -> str:
+    """Bytes in words."""
     return f"{nbytes / MIB:,.1f} MiB"
 
 
@@ -142,7 +143,7 @@ class Crowd:
     Attributes:
         ids: of the users, ascending.
         chance: of each user to come on a day; 0 sends him away.
-        last: [user, favourite]: the last day of its use, -1 for never; `last_in`: [user, favourite, which of his groups].
+        last: [user, favourite]: the last day of its use, -1 for never.
         uses: (user, feature, day) so far.
     """
 
@@ -202,7 +203,7 @@ class Crowd:
         return Message(USAGE_PINGS, key.encode(), value.encode(), moment)
 
     def mau(self, day: int) -> int:
-        """Users in the 28 days up to the last one told of."""
+        """Users active in the 28 days up to `day`, the last one told of."""
         return int((self.last > day - WINDOW).any(axis=1).sum())
 
     def cells(self, day: int) -> int:

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.broker, pytest.mark.timeout(150)]
 
 RUN_SECONDS = 60.0
 VIEWS = (
-    "kpi_mau", "kpi_smau", "kpi_smau_factor", "kpi_feature_mau", "kpi_feature_mau_factor", "kpi_stage_adoption",
+    "kpi_mau", "kpi_user_count", "kpi_smau", "kpi_smau_factor", "kpi_feature_mau", "kpi_feature_mau_factor", "kpi_stage_adoption",
     "kpi_usage_pings",
 )  # fmt: skip
 
@@ -97,7 +97,7 @@ def demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
     started: list[Demo] = []
 
     def start(*arguments: str, **settings: str) -> Demo:
-        size = ("--installations", "6", "--days", "35", "--as-of", "2024-11-20", "--web-port", "0")
+        size = ("--installations", "6", "--groups", "3", "--days", "35", "--as-of", "2024-11-20", "--web-port", "0")
         started.append(Demo(tmp_path, *size, *arguments, **settings))
         return started[-1]
 
@@ -128,13 +128,13 @@ def test_a_run_prints_the_kpis_ends_clean_and_can_be_repeated(demo: Callable[...
 
     # What is printed is what is there: of the newest day that is over, of all installations, of all messages.
     (row,) = ask(
-        tmp_path, "SELECT dau, wau, mau FROM kpi_mau WHERE as_of = '2024-11-19' AND population = 'self_managed'"
+        tmp_path, "SELECT dau, wau, mau FROM kpi_mau WHERE as_of = '2024-11-19' AND population = 'self_managed' AND basis = 'exact'"
     )
     shown = re.search(r"2024-11-19 +([\d,]+) +([\d,]+) +([\d,]+) +\d\.\d{3}\b", printed)
     assert shown is not None, printed
     assert [int(number.replace(",", "")) for number in shown.groups()] == [row["dau"], row["wau"], row["mau"]]
     assert int(shown[3].replace(",", "")) > 0
-    messages = re.search(r"([\d,]+) messages of 6 installations", run.said)
+    messages = re.search(r"([\d,]+) messages of 6 installations and 3 groups", run.said)
     assert messages is not None
     outcomes = re.findall(r"\b(?:applied|duplicate|dead) +([\d,]+)\b", printed)
     assert sum(int(number.replace(",", "")) for number in outcomes) == int(messages[1].replace(",", ""))

@@ -205,3 +205,30 @@ def test_the_schema_leaves_gitlabs_fields_free_and_holds_the_extension_to_the_le
     persona = branch(models["UsersBy"]["properties"]["persona"], "object")
     assert persona["propertyNames"] == {"minLength": 1, "maxLength": 256}
     assert persona["additionalProperties"] == {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
+
+
+@pytest.mark.parametrize("number", [b"1e400", b"-1e400", b"1" + b"0" * 5000])
+@pytest.mark.parametrize("field", [b"version", b"hostname", b"active_user_count", b"license_md5"])
+def test_a_number_beyond_every_type_in_a_field_that_may_hold_anything_is_unknown(field: bytes, number: bytes) -> None:
+    value = b'{"uuid":"u","recorded_at":"2026-01-01T00:00:00Z","edition":"EE","' + field + b'":' + number + b"}"
+    ping = decode_ping(value, 10_000)
+    assert (ping.uuid, ping.edition, ping.version if field != b"version" else None) == ("u", "EE", None)
+    assert count(ping.active_user_count) is None
+    with pytest.raises(Unreadable) as caught:
+        decode_ping(value[:-1] + b',"sessions":[{"user":1e400}]}', 10_000)
+    assert caught.value.reason is Reason.INVALID
+
+
+@pytest.mark.parametrize("digits", ["", ".5", ".999999", ".9999999", ".999999999999999"])
+def test_digits_behind_microseconds_are_cut_off(digits: str) -> None:
+    moment = f"2026-01-01T23:59:59{digits}+00:00"
+    document = {
+        "recorded_at": moment,
+        "uuid": "u",
+        "sessions": [{"user": 1, "at": moment, "stage": "s", "feature": "f"}],
+    }
+    for some in (document, {name: document[name] for name in ("uuid", "recorded_at")}):
+        ping = decode_ping(json.dumps(some).encode(), 10_000)
+        for instant in (ping.recorded_at, *(session.at for session in ping.sessions or ())):
+            assert instant.date() == dt.date(2026, 1, 1)
+            assert instant.microsecond == int(digits.lstrip(".")[:6].ljust(6, "0"))
