@@ -605,7 +605,8 @@ class Book:
         written = max(scope.written_to, self.rolled_to)
         if scope.unsure:  # the rows of its last flush may have to be written again
             written = min(written, scope.dirty_from - 1)
-        if scope.ledger.forget_before(min(floor, written - WINDOW + 2)):
+        scope.final_before = min(floor, written - WINDOW + 2)
+        if scope.ledger.has_pane_before(scope.final_before) and scope.ledger.forget_before(scope.final_before):
             scope.forgot = True
             scope.base = None
 
@@ -632,7 +633,9 @@ class Book:
     def rows(self, folded: Folded, out: UsageRows) -> None:
         """Counts the rows of the scopes a batch touched."""
         for scope, first, last in folded.touched:
-            out.add(scope, self.partition, self.epoch, first, last)
+            first = max(first, scope.ledger.floor + WINDOW - 1)  # a new base may have let days go since
+            if first <= last:
+                out.add(scope, self.partition, self.epoch, first, last)
 
     def needs_roll(self, as_of: int) -> bool:
         """Whether the as-of clock is ahead of the rows."""

@@ -7,6 +7,8 @@ what they have in common.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
@@ -32,16 +34,35 @@ class Cells(Struct, array_like=True):
     bits: bytes
 
 
+def pack_rows(rows: npt.NDArray[np.integer[Any]], counts: npt.NDArray[np.int64]) -> bytes:
+    """Row numbers in groups of `counts`, rising in each group, as planes of bytes of their distances, the lowest first."""
+    steps = np.diff(rows, prepend=0).astype(np.int64)
+    firsts = (np.cumsum(counts) - counts)[counts > 0]
+    steps[firsts] = rows[firsts]
+    width = max(1, (int(steps.max(initial=0)).bit_length() + 7) // 8)
+    return steps.astype("<u4").view(np.uint8).reshape(-1, 4).T[:width].tobytes()
+
+
+def unpack_rows(data: bytes, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """What `pack_rows` was given."""
+    number = int(counts.sum())
+    if not number:
+        return np.empty(0, np.int64)
+    planes = np.frombuffer(data, np.uint8).reshape(-1, number)
+    steps = np.zeros((number, 4), np.uint8)
+    steps[:, : len(planes)] = planes.T
+    walked = np.cumsum(steps.view("<u4").ravel().astype(np.int64))
+    firsts = np.cumsum(counts) - counts
+    before = np.where(firsts > 0, walked[np.maximum(firsts - 1, 0)], 0)
+    rows: npt.NDArray[np.int64] = walked - np.repeat(before, counts)
+    return rows
+
+
 def pack(masks: Masks) -> Cells:
     """The cells of masks [panes, features, users], uint64."""
     panes, features, users = masks.shape
     columns, rows = np.nonzero(masks.any(axis=0)) if panes else (np.empty(0, np.int64),) * 2
     counts = np.bincount(columns, minlength=features)
-    steps = np.diff(rows, prepend=0)
-    firsts = (np.cumsum(counts) - counts)[counts > 0]
-    steps[firsts] = rows[firsts]
-    width = max(1, (int(steps.max(initial=0)).bit_length() + 7) // 8)
-    step_planes = np.ascontiguousarray(steps.astype("<u4")).view(np.uint8).reshape(-1, 4).T[:width]
     kept: list[int] = []
     bits: list[bytes] = []
     for pane in range(panes):
@@ -52,7 +73,7 @@ def pack(masks: Masks) -> Cells:
     return Cells(
         (panes, features, users),
         counts.astype("<u4").tobytes(),
-        step_planes.tobytes(),
+        pack_rows(rows, counts),
         np.array(kept, "<u2").tobytes(),
         b"".join(bits),
     )
@@ -62,21 +83,14 @@ def unpack(cells: Cells) -> Masks:
     """What `pack` was given."""
     panes, features, users = cells.shape
     counts = np.frombuffer(cells.counts, "<u4").astype(np.int64)
-    number = int(counts.sum())
     masks = np.zeros((panes, features, users), np.uint64)
+    number = int(counts.sum())
     if not number:
         return masks
-    steps = np.zeros((number, 4), np.uint8)
-    planes = np.frombuffer(cells.steps, np.uint8).reshape(-1, number)
-    steps[:, : len(planes)] = planes.T
-    walked = np.cumsum(steps.view("<u4").ravel().astype(np.int64))
     columns = np.repeat(np.arange(features), counts)
-    firsts = np.cumsum(counts) - counts
-    before = np.where(firsts > 0, walked[np.maximum(firsts - 1, 0)], 0)
-    rows = walked - np.repeat(before, counts)
     bits = np.frombuffer(cells.bits, np.uint8).reshape(-1, number)
     words = np.zeros((panes, number, 8), np.uint8)
     for plane, values in zip(np.frombuffer(cells.planes, "<u2").tolist(), bits, strict=True):
         words[plane // 8, :, plane % 8] = values
-    masks[:, columns, rows] = words.view("<u8")[:, :, 0]
+    masks[:, columns, unpack_rows(cells.steps, counts)] = words.view("<u8")[:, :, 0]
     return masks

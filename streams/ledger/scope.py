@@ -126,6 +126,7 @@ class Scope:
         dirty_from: first day whose row the last flush wrote.
         unsure: read back from state: whether the rows of its last flush were accepted is not known, so the next flush
             that touches the scope writes them again.
+        final_before: days before it may leave the ledger: nothing more can come of them, and their rows are written.
         forgot: days have left the ledger since the last change was written; the next one is a base.
         told: compact entries of the last ping; not durable, only a short cut.
         base: (epoch, revision) of the state's base in the changelog, None while there is none.
@@ -133,7 +134,7 @@ class Scope:
     """
 
     __slots__ = (
-        "base", "base_bytes", "deltas", "digest", "dirty_from", "forgot", "key", "ledger", "parity",
+        "base", "base_bytes", "deltas", "digest", "dirty_from", "final_before", "forgot", "key", "ledger", "parity",
         "parts", "pings", "revision", "told", "unsure", "written_features", "written_to", "written_users",
     )  # fmt: skip
 
@@ -148,6 +149,7 @@ class Scope:
         self.dirty_from = NEVER
         self.unsure = False
         self.forgot = False
+        self.final_before = NEVER
         self.base: tuple[int, int] | None = None
         self.base_bytes = 0
         self.parts = 0

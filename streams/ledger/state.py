@@ -19,7 +19,7 @@ import numpy.typing as npt
 import zstandard
 from msgspec import Struct
 
-from streams.ledger.cells import Cells, pack, unpack
+from streams.ledger.cells import Cells, pack, pack_rows, unpack, unpack_rows
 from streams.ledger.kernels import PANE
 from streams.ledger.names import Names
 from streams.ledger.records import Change, PingKey, ScopeKey
@@ -36,13 +36,17 @@ BASE, PART, DELTA, PARTITION = 1, 2, 3, 4
 
 MAX_VALUE = 512 * 1024
 PART_BYTES = 480 * 1024
-MAX_DELTAS = 255
 FEW_DELTAS = 8
-DELTA_SHARE = 16 * 1024
-"""A base bears 8 deltas, a large one another for each 16 kB, and no more bytes of deltas than it has itself: few, because
+DELTA_SHARE = 1024
+"""A base bears 8 deltas, a large one another for each kB, and half as many bytes of deltas as it has itself: few, because
 recovery costs by the record; not none, because a base repeats what has not changed."""
 
 SMALL_BASE = 8 * 1024
+PACKED = 512
+"""From this number of new bits on they are sorted and packed; from this number of bytes on a delta is."""
+
+WORTH_EMPTYING = 256
+ZSTD = b"\x28\xb5\x2f\xfd"
 
 DELTA_ROWS = 80_000
 DELTA_USERS = 40_000
@@ -98,7 +102,7 @@ class Head(Struct, array_like=True):
 
 
 class Delta(Struct, array_like=True):
-    """Body of a delta: what a flush added. `deliveries` goes with `pings`."""
+    """Body of a delta: what a flush added. `deliveries` goes with `pings`; `packed`: `rows` is what `pack_rows` made."""
 
     base_epoch: int
     base_revision: int
@@ -113,6 +117,7 @@ class Delta(Struct, array_like=True):
     sessions: list[tuple[int, int, int]]
     pings: list[tuple[str, str, str, int, int, int]]
     deliveries: list[int] = []
+    packed: bool = False
 
 
 class PartitionState(Struct, array_like=True):
@@ -157,7 +162,7 @@ def digest_of(key: bytes) -> bytes | None:
 
 
 def _delta_key(digest: bytes, slot: int) -> bytes:
-    return b"s" + digest + b"d" + bytes([slot])
+    return b"s" + digest + b"d" + slot.to_bytes(1 if slot < 256 else 2, "big")
 
 
 def _part_key(digest: bytes, parity: int, part: int) -> bytes:
@@ -211,11 +216,10 @@ class Packer:
             if self._bears_deltas(scope, epoch, rows)
             else []
         )
-        slots = min(MAX_DELTAS, max(FEW_DELTAS, scope.base_bytes // DELTA_SHARE))
         if (
             not deltas
-            or len(scope.deltas) + len(deltas) > slots
-            or sum(map(len, deltas)) + sum(scope.deltas) > max(scope.base_bytes, SMALL_BASE)
+            or len(scope.deltas) + len(deltas) > max(FEW_DELTAS, scope.base_bytes // DELTA_SHARE)
+            or sum(map(len, deltas)) + sum(scope.deltas) > _most_deltas(scope)
             or max(map(len, deltas)) > PART_BYTES
         ):
             return self._base(scope, epoch)
@@ -231,8 +235,7 @@ class Packer:
         """Whether there is a base of this owner that what is new may fit on."""
         if scope.base is None or scope.base[0] != epoch:
             return False
-        least = 8 * (scope.ledger.count - scope.written_users) + 2 * len(rows)
-        return least <= max(scope.base_bytes, SMALL_BASE)
+        return 8 * (scope.ledger.count - scope.written_users) + len(rows) <= _most_deltas(scope)
 
     def _deltas(
         self,
@@ -261,6 +264,10 @@ class Packer:
                 pieces.append((users[:0], some, counts, rows[at : at + DELTA_ROWS]))
         values = []
         for number, (new, some, counts, some_rows) in enumerate(pieces):
+            packed = len(some_rows) >= PACKED
+            if packed:
+                order = np.lexsort((some_rows, np.repeat(np.arange(len(counts)), counts)))
+                steps = pack_rows(some_rows[order], counts)
             body = Delta(
                 *scope.base,
                 scope.written_to,
@@ -270,16 +277,21 @@ class Packer:
                 entries.days[some].astype("<i4").tobytes() if entries is not None else b"",
                 entries.columns[some].astype("<u2").tobytes() if entries is not None else b"",
                 counts.astype("<u4").tobytes(),
-                some_rows.astype(row_type).tobytes(),
+                steps if packed else some_rows.astype(row_type).tobytes(),
                 [] if number else sessions,
                 recent,
                 deliveries,
+                packed,
             )
-            values.append(HEADER.pack(FORMAT, DELTA, epoch, scope.revision + number) + _encode(body))
+            value = _encode(body)
+            if len(value) >= PACKED:
+                value = min(value, self._pack(value), key=len)
+            values.append(HEADER.pack(FORMAT, DELTA, epoch, scope.revision + number) + value)
         return values
 
     def _base(self, scope: Scope, epoch: int) -> list[Change]:
         ledger = scope.ledger
+        ledger.forget_before(scope.final_before)
         masks = ledger.masks[:, : len(ledger.features), : ledger.count]
         known = np.argwhere(ledger.sessions[:, :, : len(ledger.features)] >= 0).tolist() if ledger.sessions.size else []
         recent, deliveries = _recent(scope)
@@ -329,6 +341,11 @@ class Packer:
             Change(_part_key(scope.digest, old_parity, part), HEADER.pack(FORMAT, PART, epoch, scope.revision))
             for part in range(old_parts)  # emptied, not deleted: a delete has no version
         ]
+        changes += [
+            Change(_delta_key(scope.digest, slot), HEADER.pack(FORMAT, DELTA, epoch, scope.revision))
+            for slot, size in enumerate(scope.deltas)
+            if size > WORTH_EMPTYING
+        ]
         scope.parts = len(pieces)
         scope.base, scope.base_bytes, scope.deltas = (epoch, scope.revision), len(packed), []
         scope.written_features, scope.written_users = len(ledger.features), ledger.count
@@ -355,12 +372,13 @@ class Packer:
         self._load_base(scope, base, names)
         deltas = sorted(
             (version_of(found), found)
-            for slot in range(MAX_DELTAS)
-            if (found := values.get(_delta_key(digest, slot))) is not None
+            for key, found in values.items()
+            if key[:18] == _delta_key(digest, 0)[:18] and len(found) > HEADER.size
         )
         scope.revision = version.revision
         for delta_version, found in deltas:
-            delta = _delta_decoder.decode(memoryview(found)[HEADER.size :])
+            body = found[HEADER.size :]
+            delta = _delta_decoder.decode(self._unpack(body) if body.startswith(ZSTD) else body)
             if (delta.base_epoch, delta.base_revision) != tuple(version):
                 continue
             if delta_version != (version.epoch, scope.revision + 1):
@@ -403,11 +421,13 @@ class Packer:
         for stage, feature in delta.features:
             ledger.column(stage, feature, names)
         ledger.append_users(np.frombuffer(delta.users, "<u8"))
+        lengths = np.frombuffer(delta.lengths, "<u4").astype(np.int64)
+        rows = unpack_rows(delta.rows, lengths) if delta.packed else np.frombuffer(delta.rows, _row_type(ledger.count))
         ledger.fold_rows(
             np.frombuffer(delta.days, "<i4").astype(np.int64),
             np.frombuffer(delta.columns, "<u2").astype(np.int64),
-            np.frombuffer(delta.lengths, "<u4").astype(np.int64),
-            np.frombuffer(delta.rows, _row_type(ledger.count)).astype(np.int32),
+            lengths,
+            rows.astype(np.int32),
         )
         for day, column, number in delta.sessions:
             ledger.raise_sessions(day, column, number)
@@ -432,6 +452,11 @@ def _load_recent(scope: Scope, recent: list[tuple[str, str, str, int, int, int]]
             )
         ]
     )
+
+
+def _most_deltas(scope: Scope) -> int:
+    """Bytes of deltas that a scope's base bears."""
+    return max(scope.base_bytes // 2, SMALL_BASE)
 
 
 def _no_rows() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int32]]:

@@ -188,22 +188,25 @@ class UsageLedger:
         self.first_pane = bottom
 
     def forget_before(self, day: int) -> bool:
-        """Lets whole panes of days before `day` go, and the users and features that were in no other. False when there is
-        no such pane."""
+        """Lets the days before `day` go, and the users and features that were on no other. False when there is nothing to
+        forget."""
+        if day <= max(self.floor, self.first_day):
+            return False
         pane = day // PANE
         gone = min(pane - self.first_pane, self.masks.shape[0])
-        if gone <= 0:
-            return False
-        known = self._known_sessions()[gone:]
-        masks = self.masks[gone:, : len(self.features), : self.count]
+        known = self._known_sessions()[max(gone, 0) :]
+        masks = self.masks[max(gone, 0) :, : len(self.features), : self.count]
+        if gone >= 0 and len(masks):
+            masks[0] &= ~np.uint64(0) << np.uint64(day % PANE)
+            known[0, : day % PANE] = -1
         users = masks.any(axis=(0, 1))
         columns = np.flatnonzero(masks.any(axis=(0, 2)) | (known >= 0).any(axis=(0, 1)))
         self._restart([self.features[column] for column in columns], self.names[columns])
         self.masks = np.ascontiguousarray(masks[:, columns][:, :, users])
         self.users = self.users[: self.count][users]
         self.count = len(self.users)
-        self.first_pane += gone
-        self.floor = max(self.floor, pane * PANE)
+        self.first_pane += max(gone, 0)
+        self.floor = day
         self.oldest, self.newest = (max(self.oldest, self.floor), self.newest) if self.count else (FAR, -1)
         told = np.flatnonzero((known >= 0).any(axis=2)) + self.first_pane * PANE
         self.told_first, self.told_last = (int(told[0]), int(told[-1])) if len(told) else (FAR, -1)
@@ -211,6 +214,10 @@ class UsageLedger:
         self._resize(features=max(8, len(columns)), users=_room(self.count))
         self._index()
         return True
+
+    def has_pane_before(self, day: int) -> bool:
+        """Whether a whole pane lies before a day."""
+        return bool(self.masks.shape[0]) and self.first_pane < day // PANE
 
     def _known_sessions(self) -> Days:
         """Sessions of every pane and feature, -1 where none are known."""

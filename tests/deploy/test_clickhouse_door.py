@@ -614,8 +614,8 @@ def test_where_the_data_of_an_insert_begin(source: bytes, input_format: str | No
 
 
 def test_a_long_statement_is_read_in_one_pass() -> None:
-    begun = time.monotonic()
+    begun = time.process_time()
     read_statement(b"SELECT '" + b"a\\'" * 300_000 + b"'")
     read_statement(b"SELECT '" + b"x" * 3_000_000)
     read_statement(b"SELECT " + b"(" * 100_000)
-    assert time.monotonic() - begun < 3
+    assert time.process_time() - begun < 3

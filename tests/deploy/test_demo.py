@@ -128,7 +128,8 @@ def test_a_run_prints_the_kpis_ends_clean_and_can_be_repeated(demo: Callable[...
 
     # What is printed is what is there: of the newest day that is over, of all installations, of all messages.
     (row,) = ask(
-        tmp_path, "SELECT dau, wau, mau FROM kpi_mau WHERE as_of = '2024-11-19' AND population = 'self_managed' AND basis = 'exact'"
+        tmp_path,
+        "SELECT dau, wau, mau FROM kpi_mau WHERE as_of = '2024-11-19' AND population = 'self_managed' AND basis = 'exact'",
     )
     shown = re.search(r"2024-11-19 +([\d,]+) +([\d,]+) +([\d,]+) +\d\.\d{3}\b", printed)
     assert shown is not None, printed

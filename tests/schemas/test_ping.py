@@ -7,6 +7,7 @@ import json
 import time
 from typing import Any
 
+import jsonschema
 import msgspec
 import pytest
 
@@ -26,6 +27,8 @@ from schemas.ping import (
     text,
     users_by_rows,
 )
+from tests.oracle import usage as oracle
+from tests.strange import strange_records
 
 LIMIT = 8 * 1024 * 1024
 
@@ -232,3 +235,26 @@ def test_digits_behind_microseconds_are_cut_off(digits: str) -> None:
         for instant in (ping.recorded_at, *(session.at for session in ping.sessions or ())):
             assert instant.date() == dt.date(2026, 1, 1)
             assert instant.microsecond == int(digits.lstrip(".")[:6].ljust(6, "0"))
+
+
+def test_the_schema_takes_what_is_read_and_refuses_what_is_invalid() -> None:
+    """Of strange pings, as the oracle reads them; it knows more than a schema can say (calendar days, half surrogates)."""
+    schema = json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    taken = refused = 0
+    for record in strange_records(3, 400, last_day=dt.date(2026, 3, 20)):
+        try:
+            document = oracle.read_json(record.value, oracle.Rules(dt.date(2026, 3, 20)))
+        except oracle.Dead:
+            continue
+        try:
+            oracle.read_identity(document)
+            oracle.read_entries(document)
+        except oracle.Dead:
+            refused += not validator.is_valid(document)
+            continue
+        errors = [error.message for error in validator.iter_errors(document)]
+        assert not errors, (errors, record.value[:300])
+        taken += 1
+    assert taken > 200 and refused > 20

@@ -7,12 +7,15 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
 import pytest
+import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streams.ledger import state
 from streams.ledger.book import Book, Rules
+from streams.ledger.cells import Cells, unpack
 from streams.ledger.names import Names
 from streams.ledger.pseudonym import Pseudonymiser
 from streams.ledger.records import Change
@@ -303,3 +306,43 @@ def test_two_crashes_in_a_row_between_state_and_rows_lose_nothing() -> None:
         assert len(folded.pings) == last
         (touched,) = folded.touched
         assert touched[1] == DAY0 + 3, "and the days of all of them"
+
+
+@given(batches, st.data())
+@settings(max_examples=40, deadline=None)
+def test_deltas_in_pieces_and_packed_say_the_same(some: list[list[Fact]], data: st.DataObject) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(state, "DELTA_ROWS", data.draw(st.integers(1, 9)))
+        patch.setattr(state, "DELTA_USERS", data.draw(st.integers(1, 9)))
+        patch.setattr(state, "PACKED", data.draw(st.sampled_from([0, 1, 3, 512])))
+        patch.setattr(state, "FEW_DELTAS", 1000)
+        patch.setattr(state, "SMALL_BASE", 10**9)
+        straight, values, _ = fold_all(some, set())
+        assert figures(took_over(values)) == figures(straight)
+
+
+def test_deltas_of_a_base_that_was_replaced_are_emptied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "WORTH_EMPTYING", 0)
+    some = [
+        [Fact(0, day, 0, ((0, 0, tuple(range(day * 40, day * 40 + 40)), None),))] for day in range(state.FEW_DELTAS + 3)
+    ]
+    mine, values, _ = fold_all(some, set())
+    alive = [key for key, value in values.items() if value[1] == DELTA and len(value) > HEADER.size]
+    assert len(alive) < 3
+    assert figures(took_over(values)) == figures(mine)
+
+
+def test_a_base_of_the_format_before_is_read() -> None:
+    some = [[Fact(0, day, 0, ((0, 0, (1, 2, 2**63 + day), 7), (70, 1, ("a",), None)))] for day in range(2)]
+    mine, values, _ = fold_all(some, {1})
+    key = next(key for key, value in values.items() if value[1] == BASE)
+    body = values[key][HEADER.size :]
+    parts, parity, packed = msgspec.msgpack.decode(body)
+    base = msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(packed))
+    cells = msgspec.convert(base[14], Cells)
+    base[6] = unpack(cells).tobytes()
+    old = msgspec.msgpack.encode(
+        [parts, parity, zstandard.ZstdCompressor().compress(msgspec.msgpack.encode(base[:14]))]
+    )
+    values[key] = b"\x01" + values[key][1 : HEADER.size] + old
+    assert figures(took_over(values)) == figures(mine)
