@@ -361,7 +361,7 @@ class Pipeline:
             self._metrics.forgotten_entries.inc(done.tally.forgotten)
             if self._books[partition].rolled_to >= as_of:
                 for scope, _, _ in done.touched:
-                    self._live.count(scope, as_of)
+                    self._live.count(partition, scope, as_of)
         self._metrics.flush_seconds.observe(time.monotonic() - started)
         self._oldest = time.monotonic() if self._waiting else None
 
@@ -437,14 +437,14 @@ class Pipeline:
         if self._waiting or self._live_of == (self._generation, day):
             return
         left = False
-        for book in self._books.values():
+        for partition, book in self._books.items():
             if book.rolled_to < day:
                 left = True
                 continue
             left |= book.read_some(LIVE_SCOPES)
-            some = list(islice(self._live.behind(book.read_scopes, day), LIVE_SCOPES))
+            some = list(islice(self._live.behind(partition, book.read_scopes, day), LIVE_SCOPES))
             for scope in some:
-                self._live.count(scope, day)
+                self._live.count(partition, scope, day)
             left |= bool(some)
         if not left:
             self._live_of = self._generation, day

@@ -19,28 +19,28 @@ class LiveFigures:
 
     def __init__(self, is_stage: Callable[[int], bool]) -> None:
         self._is_stage = is_stage
-        self._scopes: dict[ScopeKey, tuple[int, dict[int, int]]] = {}
+        self._scopes: dict[tuple[int, ScopeKey], tuple[int, dict[int, int]]] = {}
         self.sums: Counter[tuple[str, int]] = Counter()
         self.by_stages: Counter[tuple[str, int]] = Counter()
 
-    def behind(self, scopes: Iterable[Scope], day: int) -> Iterator[Scope]:
-        """Those of the scopes whose figures here are not of `day`."""
+    def behind(self, partition: int, scopes: Iterable[Scope], day: int) -> Iterator[Scope]:
+        """Those of a partition's scopes whose figures here are not of `day`."""
         for scope in scopes:
-            known = self._scopes.get(scope.key)
+            known = self._scopes.get((partition, scope.key))
             if known is None or known[0] != day:
                 yield scope
 
-    def count(self, scope: Scope, day: int) -> None:
-        """Takes a scope's figures of `day`."""
+    def count(self, partition: int, scope: Scope, day: int) -> None:
+        """Takes the figures of `day` of a partition's scope."""
         out = Figures(64)
         if day - WINDOW < scope.ledger.newest:
             scope.ledger.count_days(day, day, out)
         mau = out.mau[: out.length]
         some = np.flatnonzero(mau)
-        self._replace(scope.key, day, dict(zip(out.name[some].tolist(), mau[some].tolist(), strict=True)))
+        self._replace(partition, scope.key, day, dict(zip(out.name[some].tolist(), mau[some].tolist(), strict=True)))
 
-    def _replace(self, key: ScopeKey, day: int, figures: dict[int, int]) -> None:
-        _, old = self._scopes.get(key, (0, {}))
+    def _replace(self, partition: int, key: ScopeKey, day: int, figures: dict[int, int]) -> None:
+        _, old = self._scopes.get((partition, key), (0, {}))
         for sign, some in ((-1, old), (1, figures)):
             used = 0
             for name, users in some.items():
@@ -48,4 +48,4 @@ class LiveFigures:
                 used += self._is_stage(name)
             if some and key.population != GITLAB_COM:  # which is one scope, in shards
                 self.by_stages[key.population, used] += sign
-        self._scopes[key] = day, figures
+        self._scopes[partition, key] = day, figures

@@ -96,9 +96,9 @@ def test_what_a_running_worker_tells(tmp_path: Path) -> None:
                 if r["feature_mau"]
             }
             by_stages = {
-                (population, int(stages)): value
-                for (name, (population, stages)) in values
-                if name == "pingstream_scopes_by_stages_used" and (value := values[name, (population, stages)])
+                (labels[0], int(labels[1])): value
+                for (name, labels), value in values.items()
+                if name == "pingstream_scopes_by_stages_used" and value
             }
             assert {population for population, _ in by_stages} == {"self_managed", "group"}
             for row in adoption:
