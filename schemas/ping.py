@@ -212,8 +212,8 @@ _RECORDED_AT = b'"recorded_at"'
 def _has_long_fraction(value: bytes, ping: Ping) -> bool:
     if ping.sessions:
         return _LONG_FRACTION.search(value) is not None
-    at = value.find(_RECORDED_AT)
-    return _LONG_FRACTION.search(value, at, at + 100) is not None
+    at = max(value.find(_RECORDED_AT), 0)
+    return value.find(b".", at, at + 60) >= 0 and _LONG_FRACTION.search(value, at, at + 100) is not None
 
 
 _LENIENT: Final = frozenset(

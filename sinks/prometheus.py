@@ -28,7 +28,8 @@ class Metrics:
         self.dead_letters = counter("dead_letters", "Dead letters written, by reason.", "topic", "reason")
         self.activities = counter("activities", "Users in activity entries that were folded.")
         self.unknown_values = counter(
-            "unknown_values", "Negative or unusable numbers in pings: unknown, never 0; under `counts` and where figures are reported."
+            "unknown_values",
+            "Negative or unusable numbers in pings: unknown, never 0; under `counts` and where figures are reported.",
         )
         self.forgotten_entries = counter(
             "forgotten_entries",

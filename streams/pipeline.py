@@ -133,6 +133,8 @@ class Pipeline:
         self.applied: dict[TopicPartition, _Applied] = {}
         self._live = LiveFigures(self._names.is_stage)
         self._live_of: tuple[int | None, int] | None = None
+        self._goal: tuple[tuple[int | None, int], dict[TopicPartition, int]] | None = None
+        """Offsets to reach before the rows of an as-of day are written, in a generation."""
         self._told: dict[int, Progress] = {}
         self._told_at = 0.0
 
@@ -372,15 +374,24 @@ class Pipeline:
         of a scope of another."""
         as_of = self._clock.day()
         due = sorted(p for p, book in self._books.items() if book.needs_roll(as_of))
-        if not due or self._waiting or not self._still_ours():
-            return
-        partitions = list(self._source.assigned())
-        ends = await self._source.ends(partitions)
-        if any(self.reached(tp) < ends[tp] for tp in partitions):
-            return
-        for partition in due:
-            if not self._still_ours() or not await self._roll_book(partition, as_of):
-                return
+        if due and self._still_ours() and await self._has_caught_up(as_of):
+            for partition in due:
+                if not self._still_ours() or not await self._roll_book(partition, as_of):
+                    return
+
+    async def _has_caught_up(self, as_of: int) -> bool:
+        """Whether we have read what there was when the day came: first of the source topic, then of the internal one, which
+        is fed by it. Messages that come in all the time do not put a day off."""
+        if self._goal is None or self._goal[0] != (self._generation, as_of):
+            self._goal = (self._generation, as_of), {}
+        goal = self._goal[1]
+        for topic in (self._topic, self._internal_topic):
+            partitions = [tp for tp in self._source.assigned() if tp.topic == topic]
+            if not goal.keys() >= set(partitions):
+                goal.update(await self._source.ends(partitions))
+            if any(self.reached(tp) < goal[tp] for tp in partitions):
+                return False
+        return True
 
     def sent_to(self, tp: TopicPartition) -> int:
         """Offset up to which we have sent to a partition of the internal topic ourselves: it has at least as much."""

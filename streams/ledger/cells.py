@@ -61,15 +61,17 @@ def unpack_rows(data: bytes, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.in
 def pack(masks: Masks) -> Cells:
     """The cells of masks [panes, features, users], uint64."""
     panes, features, users = masks.shape
-    columns, rows = np.nonzero(masks.any(axis=0)) if panes else (np.empty(0, np.int64),) * 2
+    columns, rows = np.nonzero(np.bitwise_or.reduce(masks, axis=0)) if panes else (np.empty(0, np.int64),) * 2
     counts = np.bincount(columns, minlength=features)
     kept: list[int] = []
     bits: list[bytes] = []
     for pane in range(panes):
-        planes = np.ascontiguousarray(masks[pane, columns, rows].astype("<u8")).view(np.uint8).reshape(-1, 8).T
-        for byte in np.flatnonzero(planes.any(axis=1)).tolist():
-            kept.append(pane * 8 + byte)
-            bits.append(planes[byte].tobytes())
+        words = masks[pane, columns, rows]
+        seen = int(np.bitwise_or.reduce(words))
+        for byte in range(8):
+            if seen >> 8 * byte & 0xFF:
+                kept.append(pane * 8 + byte)
+                bits.append((words >> np.uint64(8 * byte)).astype(np.uint8).tobytes())
     return Cells(
         (panes, features, users),
         counts.astype("<u4").tobytes(),

@@ -42,8 +42,11 @@ DELTA_SHARE = 1024
 recovery costs by the record; not none, because a base repeats what has not changed."""
 
 SMALL_BASE = 8 * 1024
-PACKED = 512
+PACKED = 1024
 """From this number of new bits on they are sorted and packed; from this number of bytes on a delta is."""
+
+SMALL_MASKS = 16 * 1024
+"""Masks of up to so many bytes are left to the compressor as they are: a small base is made often, and fast."""
 
 WORTH_EMPTYING = 256
 ZSTD = b"\x28\xb5\x2f\xfd"
@@ -72,7 +75,7 @@ class Version(NamedTuple):
 
 
 class Base(Struct, array_like=True):
-    """Body of a base. `masks` is what format 1 had instead of `cells`; `deliveries` goes with `recent`."""
+    """Body of a base. It has `masks` or, from format 2 on, `cells`; `deliveries` goes with `recent`."""
 
     population: str
     scope_id: str
@@ -266,8 +269,9 @@ class Packer:
         for number, (new, some, counts, some_rows) in enumerate(pieces):
             packed = len(some_rows) >= PACKED
             if packed:
-                order = np.lexsort((some_rows, np.repeat(np.arange(len(counts)), counts)))
-                steps = pack_rows(some_rows[order], counts)
+                places = np.repeat(np.arange(len(counts)) << 32, counts) | some_rows
+                places.sort()
+                steps = pack_rows(places & 0xFFFFFFFF, counts)
             body = Delta(
                 *scope.base,
                 scope.written_to,
@@ -295,6 +299,7 @@ class Packer:
         masks = ledger.masks[:, : len(ledger.features), : ledger.count]
         known = np.argwhere(ledger.sessions[:, :, : len(ledger.features)] >= 0).tolist() if ledger.sessions.size else []
         recent, deliveries = _recent(scope)
+        small = masks.nbytes <= SMALL_MASKS
         packed = self._pack(
             _encode(
                 Base(
@@ -303,7 +308,7 @@ class Packer:
                     ledger.users[: ledger.count].tobytes(),
                     ledger.first_pane,
                     masks.shape,
-                    b"",
+                    masks.tobytes() if small else b"",
                     [
                         ((pane + ledger.first_pane) * PANE + day, column, int(ledger.sessions[pane, day, column]))
                         for pane, day, column in known
@@ -314,7 +319,7 @@ class Packer:
                     recent,
                     scope.written_to,
                     scope.dirty_from,
-                    pack(masks),
+                    None if small else pack(masks),
                     ledger.floor,
                     deliveries,
                 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import random
+import threading
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,31 @@ def test_a_worker_sees_midnight_and_one_that_was_off_for_ten_days_catches_up(tmp
                 worker.kill()
             assert len(site.read(CHANGELOG)) > offsets_of_state
             offsets_of_state = len(site.read(CHANGELOG))
+
+
+@pytest.mark.slow
+def test_messages_that_come_in_all_the_time_do_not_put_midnight_off(tmp_path: Path) -> None:
+    messages = list(Fleet(FleetSpec(last_day=LAST_DAY, days=60, seed=45, installations=12, users=4)).messages())
+    today = tmp_path / "today"
+    today.write_text(str((LAST_DAY - EPOCH).days - 2))
+    with new_site(tmp_path) as site, clocked(site, today) as worker:
+        worker.wait_ready()
+        sender = threading.Thread(target=site.send, args=(messages,), kwargs={"rate": 60})
+        sender.start()
+        worker.wait_read(30)
+        today.write_text(str((LAST_DAY - EPOCH).days - 1))
+
+        def written() -> bool:
+            with site.tables() as client:
+                ((day, partitions),) = client.query(
+                    "SELECT min(as_of), count() FROM pingstream.progress FINAL"
+                ).result_rows
+            return bool(partitions == PARTITIONS and day == LAST_DAY - dt.timedelta(days=1))
+
+        wait_until(written, "the new day is written", seconds=6)
+        assert sender.is_alive(), "it was to be written while messages come in"
+        worker.kill()
+        sender.join()
 
 
 def clocked(site: Site, today: Path) -> WorkerProcess:

@@ -10,7 +10,7 @@ ALTER TABLE {database}.ping
     ADD COLUMN IF NOT EXISTS reports Bool COMMENT 'it has usage_activity_by_stage_monthly: it sets all reported figures of its scope',
     ADD COLUMN IF NOT EXISTS stage_map UInt16 COMMENT 'version of the stage map it was read with',
     ADD COLUMN IF NOT EXISTS reported_names Array(UInt64) CODEC(ZSTD(3)) COMMENT 'figure_name.id of each reported figure that is known',
-    ADD COLUMN IF NOT EXISTS reported_mau Array(UInt64) CODEC(ZSTD(3)) COMMENT 'their values, 0 too',
+    ADD COLUMN IF NOT EXISTS reported_mau Array(UInt64) CODEC(T64, ZSTD(3)) COMMENT 'their values, 0 too',
     ADD COLUMN IF NOT EXISTS reported_unknown UInt32 COMMENT 'reported figures that are negative or of an unexpected type',
     ADD COLUMN IF NOT EXISTS has_users_by Bool COMMENT 'it has users_by',
     ADD COLUMN IF NOT EXISTS users_by_dimension Array(LowCardinality(String)),

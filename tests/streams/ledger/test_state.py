@@ -332,7 +332,8 @@ def test_deltas_of_a_base_that_was_replaced_are_emptied(monkeypatch: pytest.Monk
     assert figures(took_over(values)) == figures(mine)
 
 
-def test_a_base_of_the_format_before_is_read() -> None:
+def test_a_base_of_the_format_before_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "SMALL_MASKS", 0)
     some = [[Fact(0, day, 0, ((0, 0, (1, 2, 2**63 + day), 7), (70, 1, ("a",), None)))] for day in range(2)]
     mine, values, _ = fold_all(some, {1})
     key = next(key for key, value in values.items() if value[1] == BASE)
