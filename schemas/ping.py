@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Annotated, Any, Final, get_args
 
 import msgspec
@@ -162,13 +162,34 @@ def count_openers(value: bytes) -> int:
     return value.count(b"[") + value.count(b"{")
 
 
-def decode_ping(value: bytes, max_bytes: int, openers: int | None = None) -> Ping:
+def depth(value: bytes) -> int:
+    """Deepest nesting of arrays and objects, strings left out. For any bytes; what follows a quote without its end is no
+    string."""
+    level = deepest = 0
+    for bracket in _STRING.sub(rb"\1", value).translate(None, _NO_BRACKETS):
+        if bracket in b"[{":
+            level += 1
+            deepest = max(deepest, level)
+        else:
+            level -= 1
+    return deepest
+
+
+# One pass over any bytes: a quote without its end takes all the rest, or each quote in it would look for its end again.
+_STRING = re.compile(rb'"(?:[^"\\]*(?:\\.[^"\\]*)*"|(.*\Z))', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+def decode_ping(
+    value: bytes, max_bytes: int, openers: int | None = None, nesting: Callable[[bytes], int] = depth
+) -> Ping:
     """Reads one message.
 
     Args:
         value: the message as it came.
         max_bytes: the setting MAX_MESSAGE_BYTES.
         openers: how often [ and { stand in it, when that is known already.
+        nesting: a faster way to the depth of well-formed JSON.
 
     Raises:
         Unreadable: `too_large`, `too_deep`, `not_json` or `invalid`, judged in this order.
@@ -184,7 +205,7 @@ def decode_ping(value: bytes, max_bytes: int, openers: int | None = None) -> Pin
         # Each compact entry or session opens two at the most that count for the depth of nothing else.
         if (count_openers(value) if openers is None else openers) - 2 * (
             len(ping.activity or ()) + len(ping.sessions or ())
-        ) > MAX_DEPTH - 4:
+        ) > MAX_DEPTH - 4 and nesting(value) > MAX_DEPTH:
             _refuse_depth(value)
         return _check(ping)
     except msgspec.ValidationError as exc:
@@ -344,24 +365,6 @@ def count_leaves(counts: Raw) -> tuple[int, int]:
         elif isinstance(node, (int, float)) and not isinstance(node, bool):
             known, failed = (known + 1, failed) if node >= 0 else (known, failed + 1)
     return known, failed
-
-
-def depth(value: bytes) -> int:
-    """Deepest nesting of arrays and objects, strings left out. For any bytes; what follows a quote without its end is no
-    string."""
-    level = deepest = 0
-    for bracket in _STRING.sub(rb"\1", value).translate(None, _NO_BRACKETS):
-        if bracket in b"[{":
-            level += 1
-            deepest = max(deepest, level)
-        else:
-            level -= 1
-    return deepest
-
-
-# One pass over any bytes: a quote without its end takes all the rest, or each quote in it would look for its end again.
-_STRING = re.compile(rb'"(?:[^"\\]*(?:\\.[^"\\]*)*"|(.*\Z))', re.DOTALL)
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def json_schema() -> dict[str, Any]:

@@ -32,19 +32,19 @@ _WHERE: Final = "population = 'self_managed' AND basis = 'exact' AND as_of = '{d
 
 POPULATIONS: Final = Figure(
     "kpi_mau",
-    "of each population, which are never added up: counted from users, and as installations report",
+    "of each population: counted from users, and reported",
     "SELECT population, basis, dau, wau, mau, stickiness FROM kpi_mau WHERE as_of = '{day}' "
     "ORDER BY indexOf(['self_managed', 'gitlab_com', 'group'], population), basis",
 )
 USERS: Final = Figure(
     "kpi_user_count",
-    "registered users, by plan",
+    "registered users of installations, by plan",
     "SELECT if(plan = '', 'all', plan) AS of_plan, users, reporting_scopes FROM kpi_user_count "
     "WHERE population = 'self_managed' AND as_of = '{day}' ORDER BY users",
 )
 MAU: Final = Figure(
     "kpi_mau",
-    "monthly active users of installations: of 28 days, each counted once",
+    "of installations: each user of 28 days counted once",
     "SELECT formatDateTime(as_of, '%a') AS day, as_of, dau, wau, mau, stickiness FROM kpi_mau "
     "WHERE population = 'self_managed' AND basis = 'exact' AND as_of BETWEEN toDate('{day}') - 6 AND '{day}' ORDER BY as_of",
 )
@@ -90,10 +90,10 @@ def print_kpis(console: Console, client: Client, day: dt.date, counts: Counts) -
     shown = {figure: _kpi(figure, ask(client, figure.query.format(day=day))) for figure in _ALL}
     became = _titled("messages", "what became of them", _outcomes(counts))
     for row in (
-        (shown[POPULATIONS],),
+        (shown[POPULATIONS], shown[SMAU_FACTOR]),
         (shown[MAU], shown[USERS]),
         (shown[SMAU], shown[FEATURE_MAU_FACTOR]),
-        (shown[FEATURE_MAU], shown[ADOPTION], shown[SMAU_FACTOR]),
+        (shown[FEATURE_MAU], shown[ADOPTION]),
         (shown[PINGS], became),
     ):
         console.print(_beside(console, row))

@@ -601,11 +601,12 @@ class Book:
         ]
 
     def _forget(self, scope: Scope, floor: int) -> None:
-        """Lets days go that nobody can tell anything about any more, once the rows that reach back to them are written."""
+        """Lets days go that nobody can tell anything about any more, once the rows that reach back to them are written: those
+        of the 28 days from a day on that it is in the window of, and of the next, on which it may fall to 0."""
         written = max(scope.written_to, self.rolled_to)
         if scope.unsure:  # the rows of its last flush may have to be written again
             written = min(written, scope.dirty_from - 1)
-        scope.final_before = min(floor, written - WINDOW + 2)
+        scope.final_before = min(floor, written + 1 - WINDOW)
         if scope.ledger.has_pane_before(scope.final_before) and scope.ledger.forget_before(scope.final_before):
             scope.forgot = True
             scope.base = None
@@ -623,7 +624,7 @@ class Book:
         scope.unsure = False
         first = min([*days, before + 1, *([scope.dirty_from] if again else [])])
         last = horizon if again or horizon > before else min(max(days, default=NEVER) + WINDOW, horizon)
-        first, last = max(first, ledger.first_day, ledger.floor + WINDOW - 1), min(last, ledger.last_day)
+        first, last = max(first, ledger.first_day, ledger.floor + WINDOW), min(last, ledger.last_day)
         if first <= last:
             out.touched.append((scope, first, last))
             scope.dirty_from = first
@@ -633,7 +634,7 @@ class Book:
     def rows(self, folded: Folded, out: UsageRows) -> None:
         """Counts the rows of the scopes a batch touched."""
         for scope, first, last in folded.touched:
-            first = max(first, scope.ledger.floor + WINDOW - 1)  # a new base may have let days go since
+            first = max(first, scope.ledger.floor + WINDOW)  # a new base may have let days go since
             if first <= last:
                 out.add(scope, self.partition, self.epoch, first, last)
 

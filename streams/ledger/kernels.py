@@ -38,6 +38,27 @@ def count_openers(text, ends, counts):  # type: ignore[no-untyped-def]
 
 
 @_compiled
+def nesting(text):  # type: ignore[no-untyped-def]
+    """How deep arrays and objects are nested in well-formed JSON (uint8)."""
+    level = 0
+    deepest = 0
+    p = 0
+    while p < len(text):
+        c = text[p]
+        if c == 34:
+            p += 1
+            while p < len(text) and text[p] != 34:
+                p += 2 if text[p] == 92 else 1
+        elif c == 91 or c == 123:
+            level += 1
+            deepest = max(deepest, level)
+        elif c == 93 or c == 125:
+            level -= 1
+        p += 1
+    return deepest
+
+
+@_compiled
 def parse_ids(text, starts, ends, ids, lengths, plain):  # type: ignore[no-untyped-def]
     """Reads JSON arrays of unsigned integers.
 

@@ -156,7 +156,7 @@ def read_batch(
     values = [record.value if record.value is not None else b"" for record in records]
     for value, openers in zip(values, _openers(values), strict=True):
         try:
-            ping = decode_ping(value, max_bytes, openers)
+            ping = decode_ping(value, max_bytes, openers, _nesting)
             read = Read(ping, *identify(ping, saas_hostnames), micros(ping.recorded_at))
             if ping.activity:
                 before = in_batch.get(read.scope) or last_told(read.scope)
@@ -182,6 +182,11 @@ def _openers(values: list[bytes]) -> list[int]:
     kernels.count_openers(np.frombuffer(b"".join(values), np.uint8), ends, counts)
     found: list[int] = counts.tolist()
     return found
+
+
+def _nesting(value: bytes) -> int:
+    deepest: int = kernels.nesting(np.frombuffer(value, np.uint8))
+    return deepest
 
 
 def identify(ping: Ping, saas_hostnames: frozenset[str]) -> tuple[ScopeKey, PingKey]:

@@ -189,7 +189,7 @@ class UsageLedger:
 
     def forget_before(self, day: int) -> bool:
         """Lets the days before `day` go, and the users and features that were on no other. False when there is nothing to
-        forget."""
+        forget. Figures are whole from 28 days behind `day` on: whether one falls to 0 is seen from the window before."""
         if day <= max(self.floor, self.first_day):
             return False
         pane = day // PANE

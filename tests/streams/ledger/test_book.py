@@ -15,7 +15,7 @@ from deploy.fleet.spec import FleetSpec
 from streams.forwarder import partition_of
 from tests.strange import strange_records
 from tests.streams.ledger.record import Record
-from tests.streams.ledger.world import World, assert_equals_oracle, dealt, exact_rows, expect
+from tests.streams.ledger.world import CRASHES, EPOCH_DAY, World, assert_equals_oracle, dealt, exact_rows, expect
 
 LAST_DAY = dt.date(2026, 3, 20)
 DAY_MS = 86_400_000
@@ -184,6 +184,22 @@ def test_days_stay_until_their_rows_are_written() -> None:
     for as_of in (dt.date(2025, 6, 20), dt.date(2025, 9, 1), LONG_AS_OF):
         world.roll(as_of)
         assert_equals_oracle(world, as_of)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_clock_moves_on_while_history_is_read(seed: int) -> None:
+    rng = random.Random(seed)
+    world = World(long_history(seed), dt.date(2025, 6, 1) + dt.timedelta(rng.randrange(300)))
+    while any(any(world.left(partition)) for partition in range(3)):
+        for _ in range(rng.randint(1, 30)):
+            crash = rng.choice(CRASHES) if rng.random() < 0.05 else None
+            world.flush(rng.randrange(3), rng.randint(0, 9), rng.randint(0, 30), crash)
+        if rng.random() < 0.3:
+            world.roll(EPOCH_DAY + dt.timedelta(world.as_of + rng.choice((0, 1, 5, 30))))
+    end = max(LONG_AS_OF, EPOCH_DAY + dt.timedelta(world.as_of))
+    world.roll(end)
+    assert_equals_oracle(world, end)
+    assert not world.forgotten
 
 
 def test_a_replay_of_what_has_left_the_ledgers_changes_no_row() -> None:

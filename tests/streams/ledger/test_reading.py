@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.dead_letters import Unreadable
+from schemas.ping import depth
 from streams.ledger import kernels
 from streams.ledger.pseudonym import Pseudonymiser
 from streams.ledger.reading import Read, Told, Users, read_batch
@@ -132,3 +133,20 @@ def test_repeated_entries_are_taken_over(
     (again,), _ = read(ping(*second), told=one.told)
     assert isinstance(again, Read)
     assert [entry.feature for entry in again.entries] == [feature for _, feature, _ in second]
+
+
+@given(
+    st.recursive(
+        st.none() | st.text() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
+@settings(deadline=None)
+def test_the_compiled_depth_of_json_is_the_plain_one(value: object) -> None:
+    for text in (json.dumps(value), json.dumps(value, ensure_ascii=False, indent=1)):
+        data = text.encode(errors="surrogatepass")
+        assert kernels.nesting(np.frombuffer(data, np.uint8)) == depth(data)
+
+
+def test_brackets_and_quotes_in_strings_are_no_depth() -> None:
+    for text in (rb'["[[[\"[[","]]",{"a\\":["[" ]}]', rb'{"\\\"":[1,"\\",[2]]}', b'"[[["', b"17"):
+        assert kernels.nesting(np.frombuffer(text, np.uint8)) == depth(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streams.ledger.names import Names
@@ -164,6 +164,7 @@ def test_sessions_without_users_stand_behind_the_figures() -> None:
 
 
 @given(facts, st.integers(DAY0 - 10, DAY0 + 200))
+@example([(DAY0 + 41, "create", "merge_requests", 0), (DAY0 + 42, "create", "snippets", 0)], DAY0 + 42)
 @settings(max_examples=60, deadline=None)
 def test_days_that_leave_change_no_figure_that_does_not_reach_back_to_them(facts: list[Fact], floor: int) -> None:
     names, ledger = Names(), UsageLedger()
@@ -175,7 +176,7 @@ def test_days_that_leave_change_no_figure_that_does_not_reach_back_to_them(facts
     forgot = ledger.forget_before(floor)
     assert ledger.floor <= floor or not forgot
     if ledger.reach >= 0:
-        first = max(ledger.floor + 27, DAY0 - 10)
+        first = max(ledger.floor + 28, DAY0 - 10)
         after = figures(ledger, first, last) if first <= last else {}
         assert after == {key: value for key, value in before.items() if key[0] >= first}
     kept = {(user, day) for day, _, _, user in facts if day >= ledger.floor}
