@@ -29,6 +29,7 @@ EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 EPOCH_ORDINAL: Final = EPOCH.toordinal()
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
+Value = Annotated[str, Meta(max_length=256, description="'' stands for unknown.")]
 Stage = Annotated[Name, Meta(description="Product stage, as in create.")]
 Feature = Annotated[Name, Meta(description="Feature of that stage, as in merge_requests.")]
 ShortText = Annotated[str, Meta(min_length=1, max_length=64)]
@@ -70,8 +71,8 @@ class Activity(Struct, frozen=True, gc=False):
 class UsersBy(Struct, frozen=True):
     """Registered users by dimension: how many there are of each value. An absent or null dimension tells nothing."""
 
-    persona: Annotated[dict[Name, Count] | None, Meta(description="By user persona.")] = None
-    acquisition_channel: Annotated[dict[Name, Count] | None, Meta(description="By acquisition channel.")] = None
+    persona: Annotated[dict[Value, Count] | None, Meta(description="By user persona.")] = None
+    acquisition_channel: Annotated[dict[Value, Count] | None, Meta(description="By acquisition channel.")] = None
 
 
 class Ping(Struct, frozen=True):

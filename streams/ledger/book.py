@@ -29,7 +29,7 @@ from streams.ledger.forwarding import (
     decode,
     encode,
     forward_case,
-    message_key,
+    home_key,
     numbered,
 )
 from streams.ledger.judgement import FUTURE_DAYS, LATE_DAYS, entries_sentence, is_behind, is_future, received_day
@@ -394,7 +394,7 @@ class Book:
         which = case.scope, case.key.uuid
         home = self._homes.get(which)
         if home is None:
-            home = self._homes[which] = partition_of(message_key(case.scope.population, case.key)) == self.partition
+            home = self._homes[which] = partition_of(home_key(case.scope, case.key)) == self.partition
         return home
 
     def _judge(self, record: Record, message: Read | Unreadable) -> Case | None:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from msgspec import Struct
 
 from schemas.dead_letters import Reason
-from streams.ledger.reading import GITLAB_COM, GROUP, Entry, Told
+from streams.ledger.reading import GITLAB_COM, SELF_MANAGED, Entry, Told
 from streams.ledger.records import PingKey, PingRow, ScopeKey
 from streams.ledger.scope import READ_HERE
 
@@ -109,9 +109,10 @@ encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(ForwardedPing | Share | Word).decode
 
 
-def message_key(population: str, key: PingKey) -> bytes:
-    """The key that a ping's message should have (contract, section 2)."""
-    return (f"{key.uuid}:{key.namespace_id}" if population == GROUP else key.uuid).encode()
+def home_key(scope: ScopeKey, key: PingKey) -> bytes:
+    """The key whose partition a ping's scope lives in: its `uuid`; of a group and of GitLab.com the scope itself, as there may
+    be pings of it under several."""
+    return (key.uuid if scope.population == SELF_MANAGED else scope.scope_id).encode()
 
 
 def forward_case(
@@ -130,7 +131,7 @@ def forward_case(
         *case.place, case.timestamp, case.attempt, *case.scope, *case.key, case.recorded_at, str(reason), sentence,
         entries, case.late, case.future, case.row,
     )  # fmt: skip
-    return Forward(message_key(case.scope.population, case.key), encode(ping), case.timestamp)
+    return Forward(home_key(case.scope, case.key), encode(ping), case.timestamp)
 
 
 def arrived(ping: ForwardedPing, delivery: int, numbers_from: int) -> tuple[Case, list[npt.NDArray[np.uint64]]]:

@@ -989,10 +989,10 @@ def test_usage_of_an_account_is_exact_where_it_can_be(an_account: Expected) -> N
     assert days == list(range(1, 34))
 
 
-def test_a_scope_without_a_reported_mau_has_no_usage_in_an_account() -> None:
+def test_a_scope_without_a_reported_mau_has_stages_and_no_mau_in_an_account() -> None:
     e = expect(records(ping(2, **{MONTHLY: {"plan": {"issues": 8}}})), Rules(as_of=day(2)))
     (row,) = e.kpi_account_usage
-    assert (row["mau"], row["basis"], row["stages_used"], row["features_used"]) == (None, "", 0, 0)
+    assert (row["mau"], row["basis"], row["stages_used"], row["features_used"]) == (None, "reported", 1, 1)
     assert (row["pings_28d"], row["last_ping_at"]) == (1, dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC))
 
 
@@ -1030,7 +1030,7 @@ def test_freshness() -> None:
 
 def test_a_ping_recorded_after_the_clock_is_listed_and_stands_for_no_day() -> None:
     e = expect(records(ping(3, **mau(5), users_by={"persona": {"x": 1}}, active_user_count=4)), Rules(as_of=day(2)))
-    assert (len(e.usage_ping), len(e.kpi_usage_pings)) == (1, 1)
+    assert (len(e.usage_ping), len(e.kpi_usage_pings)) == (1, 0)
     assert [*e.usage_kpi, *e.users_by, *e.kpi_versions, *e.kpi_user_count, *e.kpi_account_usage] == []
     (row,) = e.kpi_freshness
     assert (row["newest_day"], row["scopes_silent_28d"]) == (day(3), 1)

@@ -25,7 +25,7 @@ Reading a message
   * A user is an integer of 0 to 2**64 - 1 written as an integer (`1.0` and `1e3` are none, `true` is none) or a
     string of 1 to 128 characters; 17 and "17" are two users.
   * `users_by`: absent, null or an object; its `persona` and `acquisition_channel` are absent, null or objects of
-    integers of 0 to 2**63 - 1 under names of 1 to 256 characters. Other dimensions are ignored.
+    integers of 0 to 2**63 - 1 under names of up to 256 characters ('' is unknown). Other dimensions are ignored.
 
 Judging a message, in this order
   1. identity (`uuid`, `hostname`, `namespace_id`, the instant of `recorded_at`); unreadable is `invalid`, known is a
@@ -38,7 +38,7 @@ Judging a message, in this order
      out; the ping is applied, even if nothing is left, and has one letter: `future` if any entry is, else `late`.
 
 Populations
-  * Host names are compared as they are written. A `namespace_id` on another host than GitLab.com is part of the
+  * Host names are GitLab.com's in any case; in an identity they are as they are written. A `namespace_id` on another host than GitLab.com is part of the
     identity and of nothing else. On GitLab.com it makes the ping one of population `group`, and its absence one of
     `gitlab_com`; `usage_ping` says so. Exact activity of a group's ping counts in `gitlab_com` too; what the ping
     reports, its users_by, registered users and version do not. `kpi_usage_pings` counts it in both.
@@ -80,7 +80,7 @@ Pings and views
   * `kpi_freshness`: a group's ping stands for `gitlab_com` too, which is one scope. The newest day is that of the
     newest `recorded_at` only where there is no exact dau up to `as_of`. The watermark is the least of the partitions'
     greatest record timestamps, dead and repeated messages included. Here are no gaps.
-  * `usage_ping` and `kpi_usage_pings` hold every applied ping, also one recorded after `as_of`.
+  * `usage_ping` holds every applied ping, also one recorded after `as_of`; `kpi_usage_pings` those up to it.
   * A text of `usage_ping` is '' when it is absent or no string. Numeric leaves are counted in objects and lists under
     `counts`; a `counts` that is itself a number has none. `license_sha256` falls back on `license_md5`, each when it is
     a non-empty string. The plan is `namespace_plan`, else `license_plan` if it is a non-empty string, else the
@@ -305,7 +305,7 @@ class Expected:
         """A row for each UTC day of `recorded_at` on which a population has pings."""
         pings: dict[tuple[dt.date, str], list[Row]] = defaultdict(list)
         for row in self.usage_ping:
-            for population in counted_in(row):
+            for population in counted_in(row) if row["recorded_at"].date() <= self.as_of else ():
                 pings[row["recorded_at"].date(), population].append(row)
         rows = []
         for (day, population), of_day in sorted(pings.items()):
@@ -358,10 +358,10 @@ class Expected:
         above_0 = [row for row in self.usage_kpi if row["population"] in ADOPTING and row["mau"] > 0]
         scopes: dict[dt.date, dict[tuple[str, str], dict[str, list[Row]]]] = defaultdict(dict)
         for (as_of, *scope, basis), rows in grouped(above_0, "as_of", "population", "scope_id", "basis"):
-            if any(row["level"] == "total" for row in rows):
-                scopes[as_of].setdefault((scope[0], scope[1]), {})[basis] = rows
+            scopes[as_of].setdefault((scope[0], scope[1]), {})[basis] = rows
 
         pings: dict[dt.date, list[Row]] = defaultdict(list)
+        recorded = [ping for ping in self.usage_ping if ping["population"] in ADOPTING]
         for ping in self.usage_ping:
             if ping["population"] in ADOPTING:
                 for as_of in days_of_window_from(ping["recorded_at"].date(), self.as_of):
@@ -372,18 +372,20 @@ class Expected:
             chosen = [figures.get("exact") or figures["reported"] for figures in scopes[as_of].values()]
             bases = {rows[0]["basis"] for rows in chosen}
             together = [row for rows in chosen for row in rows]
+            totals = [row["mau"] for row in together if row["level"] == "total"]
+            so_far = [row["recorded_at"] for row in recorded if row["recorded_at"].date() <= as_of]
             result.append(
                 {
                     "as_of": as_of,
                     "account_id": "",
-                    "mau": sum(row["mau"] for row in together if row["level"] == "total") if chosen else None,
+                    "mau": sum(totals) if totals else None,
                     "basis": "mixed" if len(bases) == 2 else "".join(bases),
                     "stages_used": len({row["stage"] for row in together if row["level"] == "stage"}),
                     "features_used": len(
                         {(row["stage"], row["feature"]) for row in together if row["level"] == "feature"}
                     ),
                     "pings_28d": len(pings[as_of]),
-                    "last_ping_at": max((ping["recorded_at"] for ping in pings[as_of]), default=None),
+                    "last_ping_at": max(so_far, default=None),
                 }
             )
         return result
@@ -639,7 +641,7 @@ def read_users_by(dimensions: object) -> None:
         users = dimensions.get(dimension)
         check(users is None or isinstance(users, dict))
         for name, number in (users or {}).items():
-            text(name, 256)
+            check(name == "" or text(name, 256) == name)
             check(amount(number) is not None)
 
 
@@ -690,7 +692,7 @@ def read_session(item: Row) -> Entry:
 
 def scopes_of(identity: Identity, rules: Rules) -> list[tuple[str, str]]:
     """(population, scope_id) of each scope whose exact figures a ping counts in."""
-    if identity.hostname not in rules.saas_hostnames:
+    if identity.hostname.lower() not in rules.saas_hostnames:
         return [("self_managed", f"{identity.uuid}@{identity.hostname}")]
     group = [("group", identity.namespace_id)] if identity.namespace_id else []
     return [*group, ("gitlab_com", "gitlab.com")]

@@ -437,7 +437,6 @@ def test_kpi_usage_pings_counts_a_groups_ping_twice_and_28_days(base: Base) -> N
         (11, "group", 1, 9, 0, 1),
         (37, "self_managed", 1, 1, 0, 3),
         (38, "self_managed", 1, 1, 0, 2),
-        (91, "self_managed", 1, 1, 0, 1),
     ]
     assert len(base.rows("usage_ping")) == 7
 
@@ -497,27 +496,31 @@ def test_kpi_account_usage_takes_exact_figures_before_reported_ones(base: Base) 
     base.ping(10, "saas", {"": 1000, "plan": 1000})
     account = "as_of, mau, basis, stages_used, features_used, pings_28d, last_ping_at"
     assert base.rows("kpi_account_usage", account, "as_of = '2026-01-11'") == [
-        (10, 100, "reported", 1, 1, 2, moment(10))
+        (10, 100, "reported", 1, 2, 2, moment(10))
     ]
 
     base.exact(11, "9", {"": (1, 1, 1), "plan": (1, 1, 1)}, {"create": 3}, population="group", shard=0)
     base.exact(11, "9", {"": (1, 1, 2), "create/repo": (0, 0, 2), "create": (0, 0, 0)}, population="group", shard=1)
-    assert base.rows("kpi_account_usage", account, "as_of = '2026-01-12'") == [(11, 103, "mixed", 2, 2, 2, moment(10))]
+    assert base.rows("kpi_account_usage", account, "as_of = '2026-01-12'") == [(11, 103, "mixed", 2, 3, 2, moment(10))]
 
     base.exact(12, "a@h", {"": (1, 1, 8), "plan": (1, 1, 8)})
     base.exact(13, "a@h", {"": (0, 0, 0), "plan": (0, 0, 0)})
     base.ping(13, "c", hour=9)
     assert base.rows("kpi_account_usage", account, "as_of BETWEEN '2026-01-13' AND '2026-01-14'") == [
-        (12, 8, "exact", 1, 0, 2, moment(10)),
-        (13, 100, "reported", 1, 1, 3, moment(13, 9)),
+        (12, 8, "mixed", 2, 1, 2, moment(10)),
+        (13, 100, "reported", 1, 2, 3, moment(13, 9)),
     ]
     assert base.rows("kpi_account_usage", account, "as_of >= '2026-02-07'") == [
-        (37, 100, "reported", 1, 1, 3, moment(13, 9)),
+        (37, 100, "reported", 1, 2, 3, moment(13, 9)),
         (38, None, "", 0, 0, 1, moment(13, 9)),
         (39, None, "", 0, 0, 1, moment(13, 9)),
         (40, None, "", 0, 0, 1, moment(13, 9)),
     ]
     assert base.rows("kpi_account_usage", "DISTINCT account_id") == [("",)]
+    base.exact(60, "a@h", {"": (1, 1, 8), "plan": (1, 1, 8)})
+    assert base.rows("kpi_account_usage", account, "as_of >= '2026-03-01'") == [
+        (60, 8, "exact", 1, 0, 0, moment(13, 9))
+    ], "the last ping, however long ago"
 
 
 def test_kpi_freshness(base: Base) -> None:

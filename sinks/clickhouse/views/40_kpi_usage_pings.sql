@@ -1,5 +1,6 @@
 -- Pings by the UTC day they were recorded on, the counters in them (numeric leaves under `counts` of 0 or more, and
 -- negative ones: failed), and the pings of the 28 days up to it. A group's ping counts in `group` and in `gitlab_com`.
+-- Up to the as-of clock.
 CREATE OR REPLACE VIEW {database}.kpi_usage_pings AS
 SELECT
     as_of,
@@ -19,8 +20,14 @@ FROM
     FROM
     (
         SELECT toDate32(recorded_at) AS day, counted_in, counters AS read, failed_counters AS failed
-        FROM {database}.ping FINAL
-        ARRAY JOIN if(ping.population = 'group', ['group', 'gitlab_com'], [toString(ping.population)]) AS counted_in
+        FROM
+        (
+            SELECT population, recorded_at, counters, failed_counters, home
+            FROM {database}.ping FINAL
+        ) AS told
+        INNER JOIN {database}.clock AS clock ON clock.home = told.home AND clock.kind = 'any'
+        ARRAY JOIN if(told.population = 'group', ['group', 'gitlab_com'], [toString(told.population)]) AS counted_in
+        WHERE toDate32(told.recorded_at) <= clock.clock_day
     )
     GROUP BY day, counted_in
 )
