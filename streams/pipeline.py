@@ -228,19 +228,19 @@ class Pipeline:
         store = self._store()
         partitions = sorted({tp.partition for tp in self._source.assigned()})
         books = {p: Book(p, store.of_partition(p), self._names, self._pseudonymiser, self._rules) for p in partitions}
-        epochs = await self._rows.newest_epochs(self._topic, lambda: self._source.generation == generation)
-        if epochs is None:
-            return
         as_of = self._clock.day()
         await self._write_state(
             {
-                p: [
-                    *(Change(*item) for item in store.overtaken.pop(p, {}).items()),
-                    book.claim(as_of, least_epoch=epochs.get(p, 0) + 1),
-                ]
+                p: [*(Change(*item) for item in store.overtaken.pop(p, {}).items()), book.claim(as_of)]
                 for p, book in books.items()
             }
         )
+        new = [book for book in books.values() if not book.settled]
+        if new:
+            epochs = await self._rows.newest_epochs(self._topic, lambda: self._source.generation == generation)
+            if epochs is None or self._source.generation != generation:
+                return
+            await self._write_state({book.partition: [book.settle(epochs.get(book.partition, 0))] for book in new})
         self._books, self._generation = books, generation
         self.applied = {}
         self._told = {}

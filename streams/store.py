@@ -54,7 +54,10 @@ class Store(memory.Store):  # type: ignore[misc]
 
     def put(self, partition: int, key: bytes, value: bytes) -> None:
         """Takes a value that the changelog has acknowledged."""
-        self._partitions[partition][key] = value
+        values = self._partitions[partition]
+        known = values.get(key)
+        if known is None or known[VERSION] <= value[VERSION]:
+            values[key] = value
 
     @property
     def nbytes(self) -> int:

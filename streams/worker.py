@@ -153,7 +153,7 @@ class Worker:
         gc.set_threshold(*GC_THRESHOLDS)
         work = asyncio.create_task(pipeline.run())
         work.add_done_callback(self._pipeline_ended)
-        watch = asyncio.create_task(self._watch(streams, pipeline, ends))
+        watch = asyncio.create_task(self._watch(streams, pipeline, rows, ends))
         starting = asyncio.create_task(streams.app.start())
         starting.add_done_callback(self._faust_ended)
         await self._stop.wait()
@@ -219,12 +219,14 @@ class Worker:
             self._ended = f"Faust did not start: {error!r}"
             self._stop.set()
 
-    async def _watch(self, streams: StreamsApp, pipeline: Pipeline, ends: dict[TopicPartition, int]) -> None:
+    async def _watch(
+        self, streams: StreamsApp, pipeline: Pipeline, rows: RowSink, ends: dict[TopicPartition, int]
+    ) -> None:
         begun = asyncio.get_running_loop().time()
         while True:
             await asyncio.sleep(0.1)
             self.metrics.ready.set(pipeline.ready)
-            if pipeline.ready:
+            if pipeline.ready or rows.failing is not None:
                 begun = asyncio.get_running_loop().time()
             elif asyncio.get_running_loop().time() - begun > READY_SECONDS:
                 self._ended = (

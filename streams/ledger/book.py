@@ -185,6 +185,8 @@ class Book:
         self._watermarks = Watermarks(partition, rules.partitions)
         self._homes: dict[tuple[ScopeKey, str], bool] = {}
         self._arrived: dict[tuple[int, int], int] = {}
+        self.settled = False
+        """The epoch is known to be above those of the sink's rows."""
         own = values.get(partition_key(partition))
         if own is not None:
             version, state = decode_partition(own)
@@ -194,6 +196,7 @@ class Book:
             if state.newest_before:
                 self.newest_timestamp = state.newest_before[-1][1]
             self.rolled_to = state.rolled_to
+            self.settled = state.settled
             self._watermarks = Watermarks(partition, rules.partitions, state.heard)
 
     # ---- taking over -----------------------------------------------------------------------------------------------
@@ -206,14 +209,16 @@ class Book:
                 "old key, or start once with --new-pseudonym-key to go on with the new one"
             )
 
-    def claim(self, as_of: int, least_epoch: int = 1) -> Change:
-        """The record that makes this owner's epoch known, to be acknowledged before anything else is written.
-
-        Args:
-            least_epoch: the epoch is no lower, whatever the state says: rows of an earlier state are in the sink.
-        """
-        self.epoch = max(self.epoch, least_epoch)
+    def claim(self, as_of: int) -> Change:
+        """The record that makes this owner's epoch known, to be acknowledged before anything else is written."""
         self._watermarks.begin(as_of)
+        return self._own_record()
+
+    def settle(self, newest_epoch: int) -> Change:
+        """Of a partition whose state does not know it: the newest epoch of rows in the sink, which may be those of an earlier
+        state. Our own is above it from now on; returns the record that makes that known."""
+        self.epoch = max(self.epoch, newest_epoch + 1)
+        self.settled = True
         return self._own_record()
 
     @property
@@ -235,7 +240,7 @@ class Book:
     def _own_record(self) -> Change:
         self._revision += 1
         state = PartitionState(
-            self._newest_before, self.rolled_to, self._watermarks.heard, self._pseudonymiser.fingerprint
+            self._newest_before, self.rolled_to, self._watermarks.heard, self._pseudonymiser.fingerprint, self.settled
         )
         return Change(partition_key(self.partition), encode_partition(self.epoch, self._revision, state))
 
@@ -250,6 +255,9 @@ class Book:
                 scope = Scope(key, digest)
             self._scopes[key] = scope
         return scope
+
+    def _knows(self, key: ScopeKey) -> bool:
+        return key in self._scopes or scope_digest(key) in self._stored
 
     def read_some(self, limit: int) -> bool:
         """Reads scopes that were never asked for from state, at most `limit`. False when there are none left."""
@@ -452,6 +460,10 @@ class Book:
 
     def _settle(self, case: Case, touched: dict[ScopeKey, _Touched], out: Folded) -> None:
         """Gives a case its outcome: duplicate, dead or applied."""
+        if case.row is None and not self._knows(case.scope):
+            assert case.verdict is not None
+            self._dead(case.place, case.timestamp, case.attempt, *case.verdict, out)
+            return
         scope = self._scope(case.scope)
         place = *case.place, case.delivery
         again = False
@@ -460,7 +472,9 @@ class Book:
             again = known == place
             if known is not None and known[:2] == case.place and not again:
                 return  # forwarded twice: a crash came between the forward and the commit
-            if not again and not case.attempt:
+            # A dead message ahead of the one that was applied comes again, after a crash, as what it was.
+            was_dead = case.row is None and known is not None and known[1] > case.place[1]
+            if not again and not case.attempt and not was_dead:
                 out.tally.outcomes[Outcome.DUPLICATE] += 1
                 return
         if case.row is None:
@@ -655,10 +669,14 @@ class Book:
                 out.add(scope, self.partition, self.epoch, max(first, ledger.first_day), last)
 
     def retire(self, scopes: Iterable[Scope]) -> list[Change]:
-        """Lets days go from scopes that no message may ever touch again; returns records for the changelog."""
+        """Lets days go from scopes that no message may ever touch again; returns records for the changelog.
+
+        To be called when everything is read: what an earlier owner may not have written has come again.
+        """
         floor = self._watermarks.floor
         changes: list[Change] = []
         for scope in scopes:
+            scope.unsure = False
             if floor > scope.ledger.floor:
                 self._forget(scope, floor)
             if scope.forgot:

@@ -48,6 +48,9 @@ PACKED = 1024
 SMALL_MASKS = 16 * 1024
 """Masks of up to so many bytes are left to the compressor as they are: a small base is made often, and fast."""
 
+MAX_DELTA_COLUMNS = 0xFFFF
+"""A delta has 16 bits for a feature's column."""
+
 WORTH_EMPTYING = 256
 ZSTD = b"\x28\xb5\x2f\xfd"
 
@@ -130,12 +133,14 @@ class PartitionState(Struct, array_like=True):
     rolled_to: last day that the as-of clock has written for every scope.
     heard: the watermarks that are known.
     fingerprint: of the key that users are pseudonymised with; b"" while it is not known.
+    settled: the epoch is known to be above those of the sink's rows.
     """
 
     newest_before: list[tuple[int, int]]
     rolled_to: int
     heard: list[Heard] = []
     fingerprint: bytes = b""
+    settled: bool = False
 
 
 _base_decoder = msgspec.msgpack.Decoder(Base)
@@ -236,7 +241,7 @@ class Packer:
 
     def _bears_deltas(self, scope: Scope, epoch: int, rows: npt.NDArray[np.int32]) -> bool:
         """Whether there is a base of this owner that what is new may fit on."""
-        if scope.base is None or scope.base[0] != epoch:
+        if scope.base is None or scope.base[0] != epoch or len(scope.ledger.features) > MAX_DELTA_COLUMNS:
             return False
         return 8 * (scope.ledger.count - scope.written_users) + len(rows) <= _most_deltas(scope)
 
@@ -428,12 +433,10 @@ class Packer:
         ledger.append_users(np.frombuffer(delta.users, "<u8"))
         lengths = np.frombuffer(delta.lengths, "<u4").astype(np.int64)
         rows = unpack_rows(delta.rows, lengths) if delta.packed else np.frombuffer(delta.rows, _row_type(ledger.count))
-        ledger.fold_rows(
-            np.frombuffer(delta.days, "<i4").astype(np.int64),
-            np.frombuffer(delta.columns, "<u2").astype(np.int64),
-            lengths,
-            rows.astype(np.int32),
-        )
+        columns = np.frombuffer(delta.columns, "<u2").astype(np.int64)
+        if len(rows) and (rows.max() >= ledger.count or columns.max() >= len(ledger.features)):
+            raise StateError("a change of the state in the changelog names users or features that are not in it")
+        ledger.fold_rows(np.frombuffer(delta.days, "<i4").astype(np.int64), columns, lengths, rows.astype(np.int32))
         for day, column, number in delta.sessions:
             ledger.raise_sessions(day, column, number)
         _load_recent(scope, delta.pings, delta.deliveries)

@@ -16,6 +16,7 @@ from streams.ledger.kernels import WINDOW
 
 KEPT_DAYS = WINDOW + 2 * LATE_DAYS
 SILENT_DAYS = 36
+MISSED_DAYS = 7
 NO_DAY = -(2**31)
 
 
@@ -44,7 +45,13 @@ class Watermarks:
         self._told: tuple[int, int] = NO_DAY, NO_DAY
 
     def begin(self, as_of: int) -> None:
-        """From this as-of day on, partitions that were never heard of are silent."""
+        """An owner begins, on an as-of day: partitions that were never heard of are silent from now on. Days on which nobody
+        worked are nobody's silence: what came in then is still to be read."""
+        away = as_of - max((one.since for one in self._heard.values()), default=as_of)
+        if MISSED_DAYS < away < as_of - NO_DAY:
+            for one in self._heard.values():
+                if one.since != NO_DAY:
+                    self._heard[one.partition] = one._replace(since=one.since + away)
         for one in self._heard.values():
             if one.since == NO_DAY:
                 self._heard[one.partition] = one._replace(since=as_of)

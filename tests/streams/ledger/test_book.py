@@ -238,6 +238,49 @@ def test_the_clock_moves_on_while_history_is_read(seed: int) -> None:
     assert not world.forgotten
 
 
+@pytest.mark.parametrize("away", [5, 20, 45, 100])
+def test_nobody_is_silent_while_nobody_works(away: int) -> None:
+    """Everything stops; after a long time one partition's backlog is read before the others'."""
+    whole = long_history(6)
+    stop = int(dt.datetime(2025, 10, 20, tzinfo=dt.UTC).timestamp() * 1000)
+    world = World([[r for r in records if r.timestamp < stop] for records in whole], dt.date(2025, 10, 20))
+    world.drain(random.Random(1), 30)
+    world.roll()
+    # What comes in meanwhile tells of the days before it, as long as it may.
+    world.sources = [
+        [r for r in records if r.timestamp < stop + away * DAY_MS or r.timestamp < stop] for records in whole
+    ]
+    as_of = dt.date(2025, 10, 20) + dt.timedelta(away)
+    world.as_of = (as_of - EPOCH_DAY).days
+    for partition in range(3):
+        world.restart(partition)
+    world.drain_one_by_one((2, 0, 1), size=200)
+    world.roll()
+    assert_equals_oracle(world, as_of)
+    assert not world.forgotten
+
+
+def test_users_of_a_scope_that_fell_silent_before_a_restart_leave_too() -> None:
+    world = World(long_history(7), LONG_AS_OF)
+    gone = [
+        [r for r in records if b"h0" not in (r.value or b"") or r.timestamp < 1_752_000_000_000]
+        for records in world.sources
+    ]
+    world.sources = [[r._replace(offset=offset) for offset, r in enumerate(records)] for records in gone]
+    half = [[len(records) // 2, 0] for records in world.sources]
+    for partition in range(3):
+        while world.read[partition][0] < half[partition][0]:
+            world.flush(partition, 10, 100)
+    for partition in range(3):
+        world.restart(partition)
+    world.drain(random.Random(1), 30)
+    world.roll()
+    world.roll(LONG_AS_OF + dt.timedelta(1))
+    silent = [scope for book in world.books for scope in book.all_scopes() if scope.key.scope_id == "u0@h0"]
+    assert len(silent) == 1 and silent[0].ledger.count == 0
+    assert_equals_oracle(world, LONG_AS_OF + dt.timedelta(1))
+
+
 def test_a_replay_of_what_has_left_the_ledgers_changes_no_row() -> None:
     world = World(long_history(5), LONG_AS_OF)
     world.drain(random.Random(1), 30)

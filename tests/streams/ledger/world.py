@@ -133,7 +133,8 @@ class World:
             usage = UsageRows()
             book.roll(book.all_scopes(), self.as_of, usage)
             self._take(usage)
-            self._keep(partition, book.retire(book.all_scopes()))
+            if not any(any(self.left(some)) for some in range(self.partitions)):
+                self._keep(partition, book.retire(book.all_scopes()))
             self._keep(partition, [book.rolled(self.as_of)])
 
     def _take(self, usage: UsageRows) -> None:
