@@ -108,6 +108,3 @@ STAGE_MAPS: Final = read_stage_maps(resources.files("schemas").joinpath("stage_m
 
 STAGE_MAP: Final = STAGE_MAPS[-1]
 """The map in force."""
-
-VERSION: Final = STAGE_MAP.version
-"""Its number, which is kept with what was read by it."""

@@ -287,7 +287,7 @@ class Book:
         Args:
             records: of the source topic; contiguous, the first follows the last batch's last.
             as_of: the as-of clock, a day.
-            forwarded: of the internal topic: messages that came in elsewhere under a wrong key.
+            forwarded: of the internal topic: what other books, and this one, have sent.
         """
         out = Folded()
         self._flush += 1

@@ -323,34 +323,23 @@ def count_figures(  # type: ignore[no-untyped-def]
         dau[0], wau[0], mau[0] = _tally(of_total, count)
         if day >= first:
             start = written
-            for k in range(1 + stages + features):
-                if mau[k] or before[k]:
-                    if k == 0:
-                        out_name[written] = np.uint64(0)
-                    elif k <= stages:
-                        out_name[written] = stage_names[k - 1]
-                    else:
-                        out_name[written] = names[k - 1 - stages]
-                    out_dau[written] = dau[k]
-                    out_wau[written] = wau[k]
-                    out_mau[written] = mau[k]
-                    out_sessions[written] = session_sum[k]
-                    written += 1
-            out_counted[day - first] = written - start
-            if known:
+            for alone in range(1 + known):
                 for k in range(1 + stages + features):
-                    if session_sum[k] >= 0 and not (mau[k] or before[k]):
+                    figure = mau[k] > 0 or before[k] > 0
+                    if (session_sum[k] >= 0 and not figure) if alone else figure:
                         if k == 0:
                             out_name[written] = np.uint64(0)
                         elif k <= stages:
                             out_name[written] = stage_names[k - 1]
                         else:
                             out_name[written] = names[k - 1 - stages]
-                        out_dau[written] = 0
-                        out_wau[written] = 0
-                        out_mau[written] = 0
+                        out_dau[written] = dau[k]
+                        out_wau[written] = wau[k]
+                        out_mau[written] = mau[k]
                         out_sessions[written] = session_sum[k]
                         written += 1
+                if not alone:
+                    out_counted[day - first] = written - start
             out_rows[day - first] = written - start
         for k in range(1 + stages + features):
             before[k] = mau[k]

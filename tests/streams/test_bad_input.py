@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import json
 import random
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.structs import TopicPartition
 
 from deploy.fleet.noise import BREAKAGES
 from deploy.kafka.broker import LocalBroker
@@ -171,3 +174,27 @@ def test_gitlabs_own_example_is_taken_as_it_is_and_its_licensee_is_nowhere(tmp_p
         assert sent.value == EXAMPLE.read_bytes().strip()
         assert_nowhere(site, list(licensee.values()))
         assert not any(value in log for value in licensee.values())
+
+
+@pytest.mark.slow
+def test_messages_that_were_deleted_before_they_were_read_are_a_gap_that_can_be_seen(tmp_path: Path) -> None:
+    with new_site(tmp_path, partitions="1") as site:
+        for first in (0, 5, 9):
+            site.send([message(number, dumped(document(number))) for number in range(first, first + 4)])
+            if first == 5:
+                asyncio.run(_delete_before(site.broker.bootstrap, 7))
+            log = site.drain(as_of=str(DAY))
+            assert ("deleted from the topic before they were read" in log) == (first == 5)
+        with site.tables() as client:
+            assert table(client, "gap") == [{"topic": USAGE_PINGS, "partition": 0, "first_offset": 4, "last_offset": 6}]
+            assert [row["gaps"] for row in table(client, "kpi_freshness")] == [1]
+            assert len(table(client, "usage_ping")) == 4 + 1 + 4
+
+
+async def _delete_before(bootstrap: str, offset: int) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.delete_records({TopicPartition(USAGE_PINGS, 0): RecordsToDelete(before_offset=offset)})
+    finally:
+        await admin.close()

@@ -46,40 +46,14 @@ FROM
         arrayResize(usage_day.mau, length(usage_day.names)) AS mau_,
         arrayResize(usage_day.sessions, length(usage_day.names), toInt64(-1)) AS sessions_,
         arrayMap(place -> place <= length(usage_day.mau), arrayEnumerate(usage_day.names)) AS is_figure
-    WHERE population = 'group'
-)
-GROUP BY as_of, population, scope_id, basis, name_
-HAVING max(is_figure)
-UNION ALL
-SELECT
-    as_of,
-    toLowCardinality('gitlab_com') AS population,
-    'gitlab.com' AS scope_id,
-    basis,
-    name_ AS name,
-    sum(dau_) AS dau,
-    sum(wau_) AS wau,
-    sum(mau_) AS mau,
-    if(max(sessions_) < 0, NULL, toUInt64(sum(greatest(sessions_, 0)))) AS sessions
-FROM
-(
-    SELECT as_of, basis, name_, dau_, wau_, mau_, sessions_, is_figure
-    FROM {database}.usage_day FINAL
-    ARRAY JOIN
-        usage_day.names AS name_,
-        arrayResize(usage_day.dau, length(usage_day.names)) AS dau_,
-        arrayResize(usage_day.wau, length(usage_day.names)) AS wau_,
-        arrayResize(usage_day.mau, length(usage_day.names)) AS mau_,
-        arrayResize(usage_day.sessions, length(usage_day.names), toInt64(-1)) AS sessions_,
-        arrayMap(place -> place <= length(usage_day.mau), arrayEnumerate(usage_day.names)) AS is_figure
-    WHERE population = 'gitlab_com'
+    WHERE population IN ('group', 'gitlab_com')
     UNION ALL
-    SELECT as_of, basis, name_, 0, 0, 0, sessions_, 0
+    SELECT as_of, toLowCardinality('gitlab_com'), 'gitlab.com', basis, name_, 0, 0, 0, sessions_, 0
     FROM {database}.usage_day FINAL
     ARRAY JOIN
         arrayResize(usage_day.names, length(usage_day.sessions)) AS name_,
         usage_day.sessions AS sessions_
     WHERE population = 'group'
 )
-GROUP BY as_of, basis, name_
+GROUP BY as_of, population, scope_id, basis, name_
 HAVING max(is_figure)
