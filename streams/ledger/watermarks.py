@@ -1,9 +1,9 @@
 """How far the source partitions are, and so which days nobody can tell anything about any more.
 
 A message may lie 36 days behind the newest one ahead of it in its partition, its entries 36 days before that, and a figure
-reaches 27 days further back, and one more to be seen falling to 0: 100 days behind the partition that is furthest behind, a day can leave the ledgers. Each book
-tells the others how far its own source partition is, and how far everything is that it has passed on: facts that come from
-a source partition by way of another book are behind that book's word.
+reaches 27 days further back, and one more to be seen falling to 0: 100 days behind the partition that is furthest behind, a
+day can leave the ledgers. Each book tells the others how far its own source partition is, and how far everything is that it
+has passed on: facts that come from a source partition by way of another book are behind that book's word.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from streams.ledger.kernels import WINDOW
 KEPT_DAYS = WINDOW + 2 * LATE_DAYS
 SILENT_DAYS = 36
 MISSED_DAYS = 7
+"""A longer break between two owners is no silence of anybody; a shorter one is the rhythm of a worker that drains now and then."""
+
 NO_DAY = -(2**31)
 
 
