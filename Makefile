@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
 
-.PHONY: help setup demo test lint types rooms check bench bench-state lock clean
+.PHONY: help setup demo test lint types rooms check bench bench-state bench-billing lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make setup   only the set-up; leaves the program at .venv/bin/pingstream"
 	@echo "make bench   how fast a worker drains a full topic, on this machine"
 	@echo "make bench-state  how small state stays, how fast it is counted and recovered, bytes of a ping"
+	@echo "make bench-billing  how fast billing events are drained, and the views over them"
 	@echo "make check   linters, types and the check of dependencies between rooms"
 	@echo "make lock    renew requirements.lock from pyproject.toml"
 
@@ -51,6 +52,9 @@ bench: $(STAMP)
 
 bench-state: $(STAMP)
 	@$(BIN)/python -m tests.benchmarks.state
+
+bench-billing: $(STAMP)
+	@$(BIN)/python -m tests.benchmarks.billing
 
 lock:
 	@$(BIN)/python -m pip install --quiet uv

@@ -89,6 +89,16 @@ def to_message(payload: Payload, now_ms: int, *, topic: str | None = None, recei
     return Message(target, _key(key), payload.raw, timestamp_ms)
 
 
+def misplaced(payload: Payload) -> str | None:
+    """What to say of a document of GitLab's that neither topic is for, None for any other."""
+    fields = payload.document if isinstance(payload.document, dict) else {}
+    if "unit_of_measure" in fields and "type" not in fields:
+        return "a billable usage event of GitLab is none of our kinds, billing by usage is not read: it becomes a dead letter"
+    if "billable_users_count" in fields and "uuid" not in fields and "type" not in fields:
+        return "a licence sync is no usage ping and becomes a dead letter; --as license-sync makes an event of it"
+    return None
+
+
 def _key(value: object) -> bytes | None:
     try:
         return value.encode() if isinstance(value, str) else None

@@ -198,7 +198,7 @@ def decode_ping(
     if len(value) > max_bytes:
         raise Unreadable(Reason.TOO_LARGE, f"the message has {len(value):,} bytes, more than the {max_bytes:,} allowed")
     if not value.isascii():
-        _refuse_encoding(value)
+        refuse_encoding(value)
     try:
         ping = _ping_decoder.decode(value)
         if _has_long_fraction(value, ping):
@@ -207,19 +207,19 @@ def decode_ping(
         if (count_openers(value) if openers is None else openers) - 2 * (
             len(ping.activity or ()) + len(ping.sessions or ())
         ) > MAX_DEPTH - 4 and nesting(value) > MAX_DEPTH:
-            _refuse_depth(value)
+            refuse_depth(value)
         return _check(ping)
     except msgspec.ValidationError as exc:
-        _refuse_depth(value)
-        _refuse_json(value)  # what is no JSON further on is not merely invalid here
+        refuse_depth(value)
+        refuse_json(value)  # what is no JSON further on is not merely invalid here
         if "out of range" in str(exc):
             return _decode_leniently(value)
         raise Unreadable(Reason.INVALID, _sentence(exc)) from None
     except RecursionError:
-        _refuse_depth(value)
+        refuse_depth(value)
         raise
     except msgspec.DecodeError:
-        _refuse_depth(value)
+        refuse_depth(value)
         return _decode_without_surrogates(value)
     except (OverflowError, ValueError) as exc:
         raise Unreadable(Reason.INVALID, f"{exc} - at `$`") from None
@@ -411,12 +411,14 @@ def _sentence(exc: Exception) -> str:
     return sentence if "- at `$" in sentence else f"{sentence} - at `$`"
 
 
-def _refuse_depth(value: bytes) -> None:
+def refuse_depth(value: bytes) -> None:
+    """Raises `too_deep` for a message nested deeper than MAX_DEPTH, JSON or not."""
     if (deepest := depth(value)) > MAX_DEPTH:
         raise Unreadable(Reason.TOO_DEEP, f"nested {deepest:,} levels deep, more than the {MAX_DEPTH} allowed")
 
 
-def _refuse_encoding(value: bytes) -> None:
+def refuse_encoding(value: bytes) -> None:
+    """Raises `not_json` for what is not UTF-8."""
     try:
         value.decode()
     except UnicodeDecodeError as exc:
@@ -427,8 +429,8 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON number")
 
 
-def _refuse_json(value: bytes) -> Any:
-    """Reads the message with the standard library, whose grammar is the judge of what is JSON."""
+def refuse_json(value: bytes) -> Any:
+    """Raises `not_json` for what the standard library, whose grammar is the judge, cannot read."""
     try:
         return json.loads(value.decode(), parse_constant=_refuse_constant, parse_int=float, parse_float=float)
     except json.JSONDecodeError as exc:
@@ -452,7 +454,7 @@ _TEXTS = (
 def _decode_without_surrogates(value: bytes) -> Ping:
     """Half a surrogate pair is allowed by JSON's grammar and is no text: in a key or field that we do not read it is out
     of the way, in one that we read it is invalid."""
-    _refuse_json(value)
+    refuse_json(value)
     if _NONCHARACTER.encode() in value or b"\\ufdd0" in value.lower():
         raise Unreadable(Reason.INVALID, "a string holds half a surrogate pair - at `$`")
     mended = _SURROGATE.sub(

@@ -57,7 +57,8 @@ class Metrics:
             "sink_errors", "Inserts that ClickHouse refused or did not answer; they are tried again.", "table"
         )
         self.state_scopes = gauge("state_scopes", "Installations and groups that this worker owns.")
-        self.state_bytes = gauge("state_bytes", "Bytes of their durable state.")
+        self.state_accounts = gauge("state_accounts", "Accounts that this worker owns.")
+        self.state_bytes = gauge("state_bytes", "Bytes of the durable state of all of them.")
         self.ready = gauge("ready", "1 when state is recovered and partitions are assigned, else 0.")
         self.build = Info("build", "The program's version.", namespace=NAMESPACE, registry=registry)
         self.build.info({"version": version})
@@ -73,6 +74,15 @@ class Metrics:
             "Scopes by the number of stages they use; sum over workers.",
             "population",
             "stages",
+        )
+        self.seats = gauge("seats", "Seats held, of the accounts that this worker owns; sum over workers.", "plan")
+        self.seats_added = gauge(
+            "seats_added_28d", "Seats added outside renewals in 28 days; sum over workers.", "plan"
+        )
+        self.mrr = gauge("mrr", "Monthly recurring revenue in the reporting currency; sum over workers.", "currency")
+        self.mrr_12m_ago = gauge("mrr_12m_ago", "MRR of the same date 12 months ago; sum over workers.")
+        self.mrr_retained = gauge(
+            "mrr_retained", "Today's MRR of the accounts that had some 12 months ago; sum over workers."
         )
         self.ready.set(0)
 

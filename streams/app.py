@@ -1,9 +1,10 @@
-"""The Faust app: one agent for the topic, one table for the state, our transport and our store."""
+"""The Faust app: for each source topic an agent and a table for its state; our transport and our store."""
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import faust
@@ -15,7 +16,6 @@ from streams.pipeline import Pipeline
 from streams.store import Store
 
 APP_ID = "pingstream"
-TABLE = "usage"
 
 CHANGELOG_CONFIG = {
     "segment.ms": str(3_600_000),
@@ -29,27 +29,119 @@ CHANGELOG_CONFIG = {
 }
 
 
-class StreamsApp:
-    """A Faust app whose agent hands every event to `pipeline`, and what the pipeline asks of Kafka.
+@dataclass(frozen=True)
+class Lane:
+    """What one source topic needs: its own name, the internal topic's for messages under a wrong key (both exist), how many
+    partitions they have; the table has as many, and is called `table`."""
 
-    Args:
-        topic, internal_topic: the source topic and the one for messages under a wrong key; both exist.
-        partitions: how many partitions they have; the table has as many.
-    """
+    topic: str
+    internal_topic: str
+    partitions: int
+    table: str
 
-    def __init__(self, settings: Settings, topic: str, internal_topic: str, partitions: int) -> None:
-        self.topic = topic
-        self.internal_topic = internal_topic
-        self.pipeline: Pipeline | None = None
+
+class Source:
+    """One lane of the app: its agent hands every event to `pipeline`; and what the pipeline asks of Kafka."""
+
+    def __init__(self, app: faust.App, lane: Lane, in_sync: int) -> None:
+        self.lane = lane
+        self.pipeline: Pipeline[Any, Any] | None = None
+        self._app = app
         self._recovered: int | None = None
         self._drain_to: dict[TopicPartition, int] | None = None
+        self.table = app.Table(
+            lane.table,
+            key_type=bytes,
+            value_type=bytes,
+            partitions=lane.partitions,
+            extra_topic_configs={**CHANGELOG_CONFIG, "min.insync.replicas": str(in_sync)},
+        )
+        self.table.on_recover(self._on_recovered)
+        source = app.topic(lane.topic, lane.internal_topic, key_type=bytes, value_type=None, value_serializer="raw")
+
+        async def offer(stream: Any) -> None:
+            async for event in stream.noack().events():
+                assert self.pipeline is not None
+                await self.pipeline.offer(event)
+
+        app.agent(source, name=lane.table)(offer)
+
+    @property
+    def changelog_topic(self) -> str:
+        """Name of the table's changelog."""
+        return str(self.table.changelog_topic.get_topic_name())
+
+    @property
+    def store(self) -> Store:
+        """The table's store."""
+        store: Store = self.table.data
+        return store
+
+    async def _on_recovered(self) -> None:
+        self._recovered = self._app.consumer_generation_id
+        if self.pipeline is not None:
+            self.pipeline.wake()
+
+    def drain(self, ends: Mapping[TopicPartition, int]) -> None:
+        """From now on a partition is caught up at these offsets, not at its moving end."""
+        self._drain_to = dict(ends)
+
+    # ---- what the pipeline asks --------------------------------------------------------------------------------------
+
+    @property
+    def generation(self) -> int | None:
+        """Generation of the assignment that is recovered; None while there is none.
+
+        While a rebalance begins the old assignment stands: Faust waits until what is under way is acknowledged.
+        """
+        return self._recovered if self._recovered == self._app.consumer_generation_id else None
+
+    def assigned(self) -> set[TopicPartition]:
+        """Partitions of the source and the internal topic that are ours."""
+        topics = self.lane.topic, self.lane.internal_topic
+        return {tp for tp in self._app.consumer.assignment() if tp.topic in topics}
+
+    def start(self, partition: TopicPartition) -> int:
+        """Offset from which the partition is delivered in this generation."""
+        return int(self._app.consumer.start_of(partition) or 0)
+
+    async def beginnings(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """First offsets that Kafka still has."""
+        found: Mapping[TopicPartition, int] = await self._app.consumer.earliest_offsets(*partitions)
+        return found
+
+    async def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Ends of partitions: of the log, or those to drain to."""
+        found: Mapping[TopicPartition, int] = await self._app.consumer.highwaters(*partitions)
+        if self._drain_to is not None:
+            return {tp: self._drain_to.get(tp, found[tp]) for tp in partitions}
+        return found
+
+    def known_end(self, partition: TopicPartition) -> int:
+        """End of the partition as far as fetching has shown it."""
+        return int(self._app.consumer.highwater(partition) or 0)
+
+    async def commit(self) -> None:
+        """Commits what is acknowledged."""
+        await self._app.consumer.commit()
+
+    async def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """The group's committed offsets, 0 where there is none."""
+        consumer = self._app.consumer
+        return {tp: await consumer.committed(tp) or 0 for tp in partitions}
+
+
+class StreamsApp:
+    """A Faust app with a source for each lane."""
+
+    def __init__(self, settings: Settings, lanes: Sequence[Lane]) -> None:
         self.app = faust.App(
             APP_ID,
             broker=[URL(f"pingstream://{server}") for server in settings.kafka.split(",")],
             broker_credentials=_credentials(settings),
             store="pingstream://",
             datadir=settings.data_dir.absolute() / "faust",
-            topic_partitions=partitions,
+            topic_partitions=max(lane.partitions for lane in lanes),
             topic_replication_factor=settings.replication,
             topic_disable_leader=True,
             table_standby_replicas=0,
@@ -67,76 +159,7 @@ class StreamsApp:
             producer_acks=-1,
             autodiscover=False,
         )
-        source = self.app.topic(topic, internal_topic, key_type=bytes, value_type=None, value_serializer="raw")
-        self.table = self.app.Table(
-            TABLE,
-            key_type=bytes,
-            value_type=bytes,
-            partitions=partitions,
-            extra_topic_configs={**CHANGELOG_CONFIG, "min.insync.replicas": str(min(2, settings.replication))},
-        )
-        self.table.on_recover(self._on_recovered)
-
-        @self.app.agent(source, name="usage")  # type: ignore[untyped-decorator]
-        async def usage(stream: Any) -> None:
-            async for event in stream.noack().events():
-                assert self.pipeline is not None
-                await self.pipeline.offer(event)
-
-    @property
-    def changelog_topic(self) -> str:
-        """Name of the table's changelog."""
-        return str(self.table.changelog_topic.get_topic_name())
-
-    @property
-    def store(self) -> Store:
-        """The table's store."""
-        store: Store = self.table.data
-        return store
-
-    async def _on_recovered(self) -> None:
-        self._recovered = self.app.consumer_generation_id
-        if self.pipeline is not None:
-            self.pipeline.wake()
-
-    def drain(self, ends: Mapping[TopicPartition, int]) -> None:
-        """From now on a partition is caught up at these offsets, not at its moving end."""
-        self._drain_to = dict(ends)
-
-    # ---- what the pipeline asks --------------------------------------------------------------------------------------
-
-    @property
-    def generation(self) -> int | None:
-        """Generation of the assignment that is recovered; None while there is none.
-
-        While a rebalance begins the old assignment stands: Faust waits until what is under way is acknowledged.
-        """
-        return self._recovered if self._recovered == self.app.consumer_generation_id else None
-
-    def assigned(self) -> set[TopicPartition]:
-        """Partitions of the source and the internal topic that are ours."""
-        return {tp for tp in self.app.consumer.assignment() if tp.topic in (self.topic, self.internal_topic)}
-
-    def start(self, partition: TopicPartition) -> int:
-        """Offset from which the partition is delivered in this generation."""
-        return int(self.app.consumer.start_of(partition) or 0)
-
-    async def beginnings(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """First offsets that Kafka still has."""
-        found: Mapping[TopicPartition, int] = await self.app.consumer.earliest_offsets(*partitions)
-        return found
-
-    async def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Ends of partitions: of the log, or those to drain to."""
-        found: Mapping[TopicPartition, int] = await self.app.consumer.highwaters(*partitions)
-        if self._drain_to is not None:
-            return {tp: self._drain_to.get(tp, found[tp]) for tp in partitions}
-        return found
-
-    async def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
-        """The group's committed offsets, 0 where there is none."""
-        consumer = self.app.consumer
-        return {tp: await consumer.committed(tp) or 0 for tp in partitions}
+        self.sources = [Source(self.app, lane, min(2, settings.replication)) for lane in lanes]
 
 
 def _credentials(settings: Settings) -> Any:

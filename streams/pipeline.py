@@ -1,10 +1,10 @@
-"""A ping's way through the worker, from the fetched batch to the acknowledgement.
+"""A message's way through the worker, from the fetched batch to the acknowledgement; one pipeline a source topic.
 
     gather   events of all partitions, for FLUSH_SECONDS or up to a size
     fold     each partition's records into its book (pure)
     letters  dead letters, and messages under a wrong key on to their home, acknowledged
     state    what changed, to the table's changelog, acknowledged
-    rows     to ClickHouse, accepted; waits and tries again for as long as it takes
+    rows     to ClickHouse, accepted; waits and tries again for as long as it takes (`streams.side`)
     ack      each event, once
 
 A crash anywhere repeats the batch. Repeating changes nothing in a ledger and writes the rows again. An unexpected
@@ -19,8 +19,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol
 
 import structlog
 from aiokafka.structs import TopicPartition
@@ -30,13 +29,10 @@ from sinks.prometheus import Metrics
 from streams.changelog import Changelog
 from streams.clock import AsOfClock
 from streams.forwarder import Forwarder
-from streams.ledger.book import Book, Folded, Rules, UsageRows
-from streams.ledger.live import LiveFigures
-from streams.ledger.names import Names
-from streams.ledger.pseudonym import Pseudonymiser
 from streams.ledger.records import Change, Record
 from streams.originals import Originals
 from streams.rows import Progress, RowSink
+from streams.side import B, F, Side
 from streams.store import Store
 
 log = structlog.get_logger("pingstream.pipeline")
@@ -50,11 +46,9 @@ WAITING_BYTES = 2 * BATCH_BYTES
 
 IDLE_SECONDS = 1.0
 PROGRESS_SECONDS = 1.0
-ROLL_SCOPES = 2_000
-"""Scopes whose rows are written at once when the as-of clock moves on."""
 
-LIVE_SCOPES = 500
-"""Scopes of a partition that are counted for Prometheus in one idle moment."""
+FAR_BEHIND = 2_000
+"""Messages of a partition that Kafka has beyond those that are applied: from then on rows may wait, see `streams.side`."""
 
 
 class Source(Protocol):
@@ -76,6 +70,9 @@ class Source(Protocol):
     async def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Offsets that must be reached to be called caught up."""
 
+    def known_end(self, partition: TopicPartition) -> int:
+        """End of the partition as far as fetching has shown it."""
+
 
 @dataclass
 class _Applied:
@@ -85,7 +82,7 @@ class _Applied:
     received_ms: int
 
 
-class Pipeline:
+class Pipeline(Generic[B, F]):
     """One topic's way. `offer` takes events from the agent; `run` does the rest."""
 
     def __init__(
@@ -99,9 +96,8 @@ class Pipeline:
         forwarder: Forwarder,
         originals: Originals,
         rows: RowSink,
+        side: Side[B, F],
         clock: AsOfClock,
-        pseudonymiser: Pseudonymiser,
-        rules: Rules,
         metrics: Metrics,
         flush_seconds: float,
     ) -> None:
@@ -114,13 +110,11 @@ class Pipeline:
         self._forwarder = forwarder
         self._originals = originals
         self._rows = rows
+        self._side = side
         self._clock = clock
-        self._pseudonymiser = pseudonymiser
-        self._rules = rules
         self._metrics = metrics
         self._flush_seconds = flush_seconds
-        self._names = Names()
-        self._books: dict[int, Book] = {}
+        self._books: dict[int, B] = {}
         self._generation: int | None = None
         self._waiting: deque[tuple[Any, int]] = deque()
         """Events and their bytes."""
@@ -131,7 +125,6 @@ class Pipeline:
         self._room.set()
         self._stopping = False
         self.applied: dict[TopicPartition, _Applied] = {}
-        self._live = LiveFigures(self._names.is_stage)
         self._live_of: tuple[int | None, int] | None = None
         self._goal: tuple[tuple[int | None, int], dict[TopicPartition, int]] | None = None
         """Offsets to reach before the rows of an as-of day are written, in a generation."""
@@ -227,7 +220,7 @@ class Pipeline:
             return
         store = self._store()
         partitions = sorted({tp.partition for tp in self._source.assigned()})
-        books = {p: Book(p, store.of_partition(p), self._names, self._pseudonymiser, self._rules) for p in partitions}
+        books = {p: self._side.open(p, store.of_partition(p)) for p in partitions}
         as_of = self._clock.day()
         await self._write_state(
             {
@@ -245,7 +238,7 @@ class Pipeline:
         self.applied = {}
         self._told = {}
         await self._note_gaps()
-        self._live = LiveFigures(self._names.is_stage)
+        self._side.taken_over()
         log.info("partitions taken over", topic=self._topic, partitions=partitions, generation=generation)
 
     async def _note_gaps(self) -> None:
@@ -273,7 +266,7 @@ class Pipeline:
         records: dict[TopicPartition, list[Record]] = defaultdict(list)
         for event in events:
             records[event.message.tp].extend(event.message.value)
-        folded: dict[int, Folded] = {}
+        folded: dict[int, F] = {}
         for partition in sorted({tp.partition for tp in records}):
             own, forwarded = (
                 records[TopicPartition(topic, partition)] for topic in (self._topic, self._internal_topic)
@@ -284,19 +277,26 @@ class Pipeline:
         await self._forwarder.send([forward for done in folded.values() for forward in done.forwards])
         changes = {partition: done.changes for partition, done in folded.items()}
         acknowledged = await self._changelog.begin(changes)
-        usage = UsageRows()
-        for partition, done in folded.items():
-            self._books[partition].rows(done, usage)
+        prepared = self._side.prepare(self._books, folded)
         await acknowledged
         self._keep(changes)
-        if not await self._insert(usage, folded):
+        letters = [
+            (self._topic, *letter.place, letter.reason, letter.sentence, letter.timestamp, self._books[partition].epoch)
+            for partition, done in folded.items()
+            for letter in done.letters
+        ]
+        behind = any(self._source.known_end(tp) - some[-1].offset > FAR_BEHIND for tp, some in records.items() if some)
+        if not await self._side.write(
+            self._books, folded, prepared, letters, behind, self._write_state, self._still_ours
+        ):
+            log.warning("the rows of a batch are left to the partitions' next owner", topic=self._topic)
             return
         for event in events:
             event.ack()
         self._note(records, folded, as_of, started)
 
     async def _dead_letters(
-        self, records: Mapping[TopicPartition, list[Record]], folded: Mapping[int, Folded]
+        self, records: Mapping[TopicPartition, list[Record]], folded: Mapping[int, F]
     ) -> list[DeadLetter]:
         """Letters with the messages they are about: at hand, or read again from where they came in."""
         letters = [letter for done in folded.values() for letter in done.letters]
@@ -319,20 +319,6 @@ class Pipeline:
             for letter in letters
         ]  # fmt: skip
 
-    async def _insert(self, usage: UsageRows, folded: Mapping[int, Folded]) -> bool:
-        """Rows to the sink. False when the assignment changed while the sink was away: somebody else repeats the batch."""
-        epochs = {partition: self._books[partition].epoch for partition in folded}
-        pings = [(partition, epochs[partition], ping) for partition, done in folded.items() for ping in done.pings]
-        letters = [
-            (self._topic, *letter.place, letter.reason, letter.sentence, letter.timestamp, epochs[partition])
-            for partition, done in folded.items()
-            for letter in done.letters
-        ]
-        if not await self._rows.write(self._names, usage, pings, letters, self._still_ours):
-            log.warning("the rows of a batch are left to the partitions' next owner", topic=self._topic)
-            return False
-        return True
-
     def _still_ours(self) -> bool:
         return self._source.generation == self._generation
 
@@ -347,23 +333,18 @@ class Pipeline:
                 store.put(partition, change.key, change.value)
 
     def _note(
-        self, records: Mapping[TopicPartition, list[Record]], folded: Mapping[int, Folded], as_of: int, started: float
+        self, records: Mapping[TopicPartition, list[Record]], folded: Mapping[int, F], as_of: int, started: float
     ) -> None:
         for tp, some in records.items():
             if some:
                 received = self._books[tp.partition].newest_timestamp if tp.topic == self._topic else some[-1].timestamp
                 self.applied[tp] = _Applied(some[-1].offset + 1, received)
-        for partition, done in folded.items():
+        for done in folded.values():
             for outcome, number in done.tally.outcomes.items():
                 self._metrics.events.labels(self._topic, outcome).inc(number)
             for reason, number in done.tally.reasons.items():
                 self._metrics.dead_letters.labels(self._topic, reason).inc(number)
-            self._metrics.activities.inc(done.tally.activities)
-            self._metrics.unknown_values.inc(done.tally.unknown)
-            self._metrics.forgotten_entries.inc(done.tally.forgotten)
-            if self._books[partition].rolled_to >= as_of:
-                for scope, _, _ in done.touched:
-                    self._live.count(partition, scope, as_of)
+        self._side.note(self._books, folded, as_of)
         self._metrics.flush_seconds.observe(time.monotonic() - started)
         self._oldest = time.monotonic() if self._waiting else None
 
@@ -404,15 +385,8 @@ class Pipeline:
 
     async def _roll_book(self, partition: int, as_of: int) -> bool:
         book = self._books[partition]
-        scopes = list(book.all_scopes())
-        for at in range(0, len(scopes), ROLL_SCOPES):
-            usage = UsageRows()
-            book.roll(scopes[at : at + ROLL_SCOPES], as_of, usage)
-            if usage.scopes and not await self._rows.write(self._names, usage, [], [], self._still_ours):
-                return False
-            if changes := book.retire(scopes[at : at + ROLL_SCOPES]):
-                await self._write_state({partition: changes})
-            await asyncio.sleep(0)
+        if not await self._side.roll(book, as_of, self._write_state, self._still_ours):
+            return False
         await self._write_state({partition: [book.rolled(as_of)]})
         return True
 
@@ -447,17 +421,7 @@ class Pipeline:
         day = self._clock.day()
         if self._waiting or self._live_of == (self._generation, day):
             return
-        left = False
-        for partition, book in self._books.items():
-            if book.rolled_to < day:
-                left = True
-                continue
-            left |= book.read_some(LIVE_SCOPES)
-            some = list(islice(self._live.behind(partition, book.read_scopes, day), LIVE_SCOPES))
-            for scope in some:
-                self._live.count(partition, scope, day)
-            left |= bool(some)
-        if not left:
+        if not self._side.count_live(self._books, day):
             self._live_of = self._generation, day
 
     # ---- what others see -------------------------------------------------------------------------------------------------
@@ -484,29 +448,24 @@ class Pipeline:
         received = self._received()
         return max(0.0, time.time() - min(received) / 1000) if received else 0.0
 
+    @property
+    def scopes(self) -> int:
+        """How many scopes the books hold."""
+        return sum(book.scopes for book in self._books.values())
+
+    @property
+    def oldest_unflushed(self) -> float:
+        """How long the oldest message that waits has waited, seconds."""
+        return time.monotonic() - self._oldest if self._oldest is not None else 0.0
+
+    @property
+    def watermark_ms(self) -> int | None:
+        """Newest received time that is applied, of the partition that is furthest behind; None without messages."""
+        return min(self._received(), default=None)
+
     def refresh(self) -> None:
-        """Brings the gauges up to date."""
-        metrics = self._metrics
-        metrics.state_scopes.set(sum(book.scopes for book in self._books.values()))
-        metrics.state_bytes.set(self._store().nbytes)
-        metrics.oldest_unflushed.set(time.monotonic() - self._oldest if self._oldest is not None else 0)
-        received = self._received()
-        if received:
-            metrics.watermark.set(min(received) / 1000)
-        metrics.mau.clear()
-        metrics.smau.clear()
-        metrics.feature_mau.clear()
-        metrics.scopes_by_stages_used.clear()
-        for (population, number), users in self._live.sums.items():
-            stage, feature = self._names.name(number)
-            if not stage:
-                metrics.mau.labels(population, "exact").set(users)
-            elif not feature:
-                metrics.smau.labels(population, "exact", stage).set(users)
-            else:
-                metrics.feature_mau.labels(population, "exact", stage, feature).set(users)
-        for (population, stages), scopes in self._live.by_stages.items():
-            metrics.scopes_by_stages_used.labels(population, str(stages)).set(scopes)
+        """Brings the gauges of the live figures up to date."""
+        self._side.refresh()
 
 
 def _size(event: Any) -> int:

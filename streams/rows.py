@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -20,6 +20,14 @@ from tenacity import (
 )
 
 from schemas.stage_map import STAGE_MAP
+from sinks.clickhouse.billing_writer import (
+    ACCOUNT_GROUPS,
+    ACCOUNT_SCHEMA,
+    CELL_SCHEMA,
+    SUBSCRIPTION_GROUPS,
+    SUBSCRIPTION_SCHEMA,
+    array_block,
+)
 from sinks.clickhouse.connection import ConnectionFailed
 from sinks.clickhouse.writer import (
     GAP_SCHEMA,
@@ -33,6 +41,8 @@ from sinks.clickhouse.writer import (
     usage_block,
 )
 from sinks.prometheus import Metrics
+from streams.ledger.billing.cells import Cells
+from streams.ledger.billing.rows import AccountRows, Group
 from streams.ledger.book import UsageRows
 from streams.ledger.names import Names
 from streams.ledger.records import PingRow
@@ -105,13 +115,44 @@ class RowSink:
         new_names = names.unwritten()
         if new_names and blocks:
             blocks.insert(0, ("figure_name", row_block(new_names, NAME_SCHEMA)))
+        if not await self._insert_all(blocks, still_ours):
+            return False
+        if blocks:
+            names.written(len(new_names))
+        return True
+
+    async def write_accounts(self, cells: Cells, rows: AccountRows, still_ours: Callable[[], bool]) -> bool:
+        """Writes rows of accounts, new cells first; returns as `write` does."""
+        new_cells = cells.unwritten()
+        blocks = [
+            (
+                "billing_account",
+                array_block(ACCOUNT_SCHEMA, rows.accounts, ACCOUNT_GROUPS, _groups(rows.of_account), rows.versions),
+            )
+        ]
+        if rows.subscriptions:
+            parts = _groups(rows.of_subscription)
+            block = array_block(
+                SUBSCRIPTION_SCHEMA, rows.subscriptions, SUBSCRIPTION_GROUPS, parts, rows.subscription_versions
+            )
+            blocks.append(("billing_subscription", block))
+        if new_cells:
+            blocks.insert(0, ("billing_cell", row_block(new_cells, CELL_SCHEMA)))
+        if not await self._insert_all(blocks, still_ours):
+            return False
+        cells.written(len(new_cells))
+        return True
+
+    async def write_letters(self, letters: Sequence[tuple[Any, ...]], still_ours: Callable[[], bool]) -> bool:
+        """Writes rows of `letter`, in the order of its columns; returns as `write` does."""
+        return await self._insert_all([("letter", row_block(letters, LETTER_SCHEMA))], still_ours)
+
+    async def _insert_all(self, blocks: Sequence[tuple[str, pa.Table]], still_ours: Callable[[], bool]) -> bool:
         try:
             for table, block in blocks:
                 await self._insert(table, block, still_ours)
         except _Abandoned:
             return False
-        if blocks:
-            names.written(len(new_names))
         return True
 
     async def write_progress(
@@ -189,6 +230,10 @@ class RowSink:
     def close(self) -> None:
         """Closes the connection."""
         self._close()
+
+
+def _groups(groups: Mapping[str, Group]) -> dict[str, tuple[list[tuple[Any, ...]], list[int]]]:
+    return {name: (group.elements, group.lengths) for name, group in groups.items()}
 
 
 def _ping(partition: int, epoch: int, row: PingRow, names: Names) -> tuple[Any, ...]:

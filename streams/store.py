@@ -70,7 +70,8 @@ class Store(memory.Store):  # type: ignore[misc]
         self.overtaken.pop(partition, None)
 
     async def on_recovery_completed(self, active_tps: set[Any], standby_tps: set[Any]) -> None:
-        """Drops partitions that are not ours any more."""
-        mine = {tp.partition for tp in active_tps}
+        """Drops partitions that are not ours any more. The app's other tables have others."""
+        topic = self.table.changelog_topic.get_topic_name()
+        mine = {tp.partition for tp in active_tps if tp.topic == topic}
         for partition in [p for p in self._partitions if p not in mine]:
             self.forget(partition)

@@ -9,9 +9,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -23,24 +24,28 @@ from sinks.dead_letters import DeadLetters
 from sinks.kafka_client import client_config
 from sinks.message_limits import MessageLimits
 from sinks.prometheus import Metrics
-from sinks.topics import USAGE_PINGS, TopicSpec, ensure_topics
-from streams.app import APP_ID, StreamsApp
+from sinks.topics import BILLING_EVENTS, USAGE_PINGS, TopicSpec, ensure_topics
+from streams.app import APP_ID, Lane, Source, StreamsApp
+from streams.billing import BillingSide
 from streams.changelog import Changelog
 from streams.clock import AsOfClock
 from streams.forwarder import Forwarder, partition_of
 from streams.ledger import example
+from streams.ledger.billing import book as billing
 from streams.ledger.book import Rules
 from streams.ledger.pseudonym import Pseudonymiser
 from streams.ledger.state import StateError
 from streams.originals import Originals
 from streams.pipeline import Pipeline
 from streams.rows import RowSink
+from streams.side import Side
+from streams.usage import UsageSide
 from streams.web import Web
 
 log = structlog.get_logger("pingstream.worker")
 
-REKEYED = f"{USAGE_PINGS}.rekeyed"
-"""Internal topic: messages whose key is missing or wrong, on the way to their home; GitLab.com's activity, by user."""
+TABLES = {USAGE_PINGS: "usage", BILLING_EVENTS: "billing"}
+"""The source topics, and the tables of their state."""
 
 GC_THRESHOLDS = (200_000, 20, 100)
 """A batch makes some 100,000 short-lived objects and no cycles; by Python's own thresholds a quarter of the time went to
@@ -49,6 +54,12 @@ looking for some."""
 STOP_SECONDS = 3.5
 READY_SECONDS = 600.0
 """A worker that is not ready in this time ends, to be started again: recovery hangs."""
+
+
+def rekeyed(topic: str) -> str:
+    """The internal topic: messages whose key is missing or wrong, on the way to their home; of pings also GitLab.com's
+    activity, by user."""
+    return f"{topic}.rekeyed"
 
 
 @dataclass
@@ -61,7 +72,7 @@ class WebChoice:
 
 
 class Worker:
-    """Consumes usage pings until it is stopped, or until the topic's ends as of the start.
+    """Consumes usage pings and billing events until it is stopped, or until the topics' ends as of the start.
 
     Args:
         connect: makes a client of ClickHouse.
@@ -92,12 +103,13 @@ class Worker:
         """Returns the exit code. Topics are made when they are missing; the broker must answer."""
         settings = self._settings
         compiled = asyncio.create_task(asyncio.to_thread(example.run))
-        partitions = await self._topics()
-        ends = await self._ends(partitions)
+        lanes = await self._topics()
+        ends = await self._ends(lanes)
         settings.data_dir.mkdir(parents=True, exist_ok=True)  # Faust keeps a folder in it
-        streams = StreamsApp(settings, USAGE_PINGS, REKEYED, partitions)
+        streams = StreamsApp(settings, lanes)
         if self._drain:
-            streams.drain(ends)
+            for source in streams.sources:
+                source.drain(ends)
         producer = AIOKafkaProducer(
             **client_config(settings),
             client_id=APP_ID,
@@ -109,35 +121,16 @@ class Worker:
             max_request_size=max(64 * 1024 * 1024, 2 * settings.max_message_bytes),
         )
         await producer.start()
-        limits = MessageLimits(settings)
         rows = RowSink(self._connect, settings.database, self.metrics)
-        originals = Originals(USAGE_PINGS, lambda: AIOKafkaConsumer(**client_config(settings), client_id=APP_ID))
-        pipeline = streams.pipeline = Pipeline(
-            USAGE_PINGS,
-            REKEYED,
-            streams,
-            lambda: streams.store,
-            Changelog(producer, streams.changelog_topic),
-            DeadLetters(producer, limits),
-            Forwarder(producer, limits, REKEYED, partitions),
-            originals,
-            rows,
-            AsOfClock(settings.as_of),
-            Pseudonymiser(self._key),
-            Rules(
-                settings.max_message_bytes,
-                frozenset(name.lower() for name in settings.saas_hostnames),
-                partitions,
-                lambda key: partition_of(key, partitions),
-                self._new_key,
-            ),
-            self.metrics,
-            settings.flush_seconds,
-        )
+        pipelines = [self._pipeline(source, producer, rows) for source in streams.sources]
         web = Web(
             self.metrics,
-            lambda: None if pipeline.ready else "not ready: no partitions, or state is not recovered",
-            lambda: self._refresh(streams, pipeline),
+            lambda: (
+                None
+                if all(pipeline.ready for pipeline in pipelines)
+                else "not ready: no partitions, or state is not recovered"
+            ),
+            lambda: self._refresh(streams, pipelines),
         )
         await compiled
         await web.start(self._web.host, self._web.port, or_any=self._web.or_any)
@@ -145,22 +138,23 @@ class Worker:
             "worker started",
             version=version("pingstream"),
             kafka=settings.kafka,
-            partitions=partitions,
+            partitions={lane.topic: lane.partitions for lane in lanes},
             metrics=f"{web.address}/metrics",
         )
         self._handle_signals()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
-        work = asyncio.create_task(pipeline.run())
-        work.add_done_callback(self._pipeline_ended)
-        watch = asyncio.create_task(self._watch(streams, pipeline, rows, ends))
+        work = [asyncio.create_task(pipeline.run()) for pipeline in pipelines]
+        for task in work:
+            task.add_done_callback(self._pipeline_ended)
+        watch = asyncio.create_task(self._watch(streams, pipelines, rows, ends))
         starting = asyncio.create_task(streams.app.start())
         starting.add_done_callback(self._faust_ended)
         await self._stop.wait()
         watch.cancel()
         self._end_in_any_case()
         self.metrics.ready.set(0)
-        await self._end(streams, pipeline, work)
+        await self._end(streams, pipelines, work)
         with contextlib.suppress(TimeoutError, Exception):
             await asyncio.wait_for(producer.stop(), 1)
         with contextlib.suppress(Exception):
@@ -178,19 +172,60 @@ class Worker:
         last.daemon = True
         last.start()
 
-    async def _topics(self) -> int:
-        """Makes what is missing; returns the number of partitions."""
-        counts = await ensure_topics(self._settings)
-        internal = TopicSpec(REKEYED, counts[USAGE_PINGS])
-        await ensure_topics(self._settings, [internal], same_partitions=(USAGE_PINGS, REKEYED))
-        return counts[USAGE_PINGS]
+    def _pipeline(self, source: Source, producer: AIOKafkaProducer, rows: RowSink) -> Pipeline[Any, Any]:
+        """The pipeline of a source topic, wired to it."""
+        settings, lane = self._settings, source.lane
+        clock = AsOfClock(settings.as_of)
+        limits = MessageLimits(settings)
+        pipeline: Pipeline[Any, Any] = Pipeline(
+            lane.topic,
+            lane.internal_topic,
+            source,
+            lambda: source.store,
+            Changelog(producer, source.changelog_topic),
+            DeadLetters(producer, limits),
+            Forwarder(producer, limits, lane.internal_topic, lane.partitions),
+            Originals(lane.topic, lambda: AIOKafkaConsumer(**client_config(settings), client_id=APP_ID)),
+            rows,
+            self._side(lane, rows, clock),
+            clock,
+            self.metrics,
+            settings.flush_seconds,
+        )
+        source.pipeline = pipeline
+        return pipeline
 
-    async def _ends(self, partitions: int) -> dict[TopicPartition, int]:
+    def _side(self, lane: Lane, rows: RowSink, clock: AsOfClock) -> Side[Any, Any]:
+        settings = self._settings
+
+        def home(key: bytes) -> int:
+            return partition_of(key, lane.partitions)
+
+        if lane.topic == BILLING_EVENTS:
+            rules = billing.Rules(settings.max_message_bytes, settings.reporting_currency, lane.partitions, home)
+            return BillingSide(rows, clock, rules, self.metrics)
+        hostnames = frozenset(name.lower() for name in settings.saas_hostnames)
+        return UsageSide(
+            rows,
+            Pseudonymiser(self._key),
+            Rules(settings.max_message_bytes, hostnames, lane.partitions, home, self._new_key),
+            self.metrics,
+        )
+
+    async def _topics(self) -> list[Lane]:
+        """Makes what is missing."""
+        counts = await ensure_topics(self._settings)
+        for topic in TABLES:
+            internal = TopicSpec(rekeyed(topic), counts[topic])
+            await ensure_topics(self._settings, [internal], same_partitions=(topic, rekeyed(topic)))
+        return [Lane(topic, rekeyed(topic), counts[topic], table) for topic, table in TABLES.items()]
+
+    async def _ends(self, lanes: Sequence[Lane]) -> dict[TopicPartition, int]:
         consumer = AIOKafkaConsumer(**client_config(self._settings), client_id=APP_ID)
         await consumer.start()
         try:
             ends: dict[TopicPartition, int] = await consumer.end_offsets(
-                [TopicPartition(USAGE_PINGS, p) for p in range(partitions)]
+                [TopicPartition(lane.topic, partition) for lane in lanes for partition in range(lane.partitions)]
             )
             return ends
         finally:
@@ -220,13 +255,18 @@ class Worker:
             self._stop.set()
 
     async def _watch(
-        self, streams: StreamsApp, pipeline: Pipeline, rows: RowSink, ends: dict[TopicPartition, int]
+        self,
+        streams: StreamsApp,
+        pipelines: Sequence[Pipeline[Any, Any]],
+        rows: RowSink,
+        ends: Mapping[TopicPartition, int],
     ) -> None:
         begun = asyncio.get_running_loop().time()
         while True:
             await asyncio.sleep(0.1)
-            self.metrics.ready.set(pipeline.ready)
-            if pipeline.ready or rows.failing is not None:
+            ready = all(pipeline.ready for pipeline in pipelines)
+            self.metrics.ready.set(ready)
+            if ready or rows.failing is not None:
                 begun = asyncio.get_running_loop().time()
             elif asyncio.get_running_loop().time() - begun > READY_SECONDS:
                 self._ended = (
@@ -237,48 +277,69 @@ class Worker:
             if crashed is not None or streams.app.should_stop:
                 self._ended = f"Faust stopped: {crashed!r}"
                 self._stop.set()
-            if self._drain and pipeline.ready and await self._drained(streams, pipeline, ends):
+            if self._drain and ready and await self._all_drained(streams, pipelines, ends):
                 self._stop.set()
 
-    async def _drained(self, streams: StreamsApp, pipeline: Pipeline, ends: dict[TopicPartition, int]) -> bool:
+    async def _all_drained(
+        self, streams: StreamsApp, pipelines: Sequence[Pipeline[Any, Any]], ends: Mapping[TopicPartition, int]
+    ) -> bool:
+        for source, pipeline in zip(streams.sources, pipelines, strict=True):
+            own = {tp: end for tp, end in ends.items() if tp.topic == source.lane.topic}
+            if not await self._drained(source, pipeline, own):
+                return False
+        return True
+
+    async def _drained(self, source: Source, pipeline: Pipeline[Any, Any], ends: Mapping[TopicPartition, int]) -> bool:
         """Whether every source partition is committed up to its end, ours or another worker's, and then what was forwarded,
         and our rows are written up to the as-of clock."""
-        assigned = streams.assigned()
+        assigned = source.assigned()
         if any(pipeline.reached(tp) < ends.get(tp, 0) for tp in assigned):
             return False
-        await streams.app.consumer.commit()
-        if not await self._committed(streams, ends):
+        await source.commit()
+        committed = await source.committed(list(ends))
+        if any(committed[tp] < end for tp, end in ends.items()):
             return False
         # What is forwarded may be forwarded once more before it is committed: so first what is committed, then what there is.
-        internal = [TopicPartition(REKEYED, tp.partition) for tp in ends]
-        committed = await streams.committed(internal)
-        forwarded = await streams.ends(internal)
+        internal = [TopicPartition(source.lane.internal_topic, tp.partition) for tp in ends]
+        committed = await source.committed(internal)
+        forwarded = await source.ends(internal)
         if any(committed[tp] < end for tp, end in forwarded.items()):
             return False
         return pipeline.is_rolled({tp.partition for tp in assigned})
 
-    async def _committed(self, streams: StreamsApp, ends: Mapping[TopicPartition, int]) -> bool:
-        committed = await streams.committed(list(ends))
-        return all(committed[tp] >= end for tp, end in ends.items())
-
-    async def _end(self, streams: StreamsApp, pipeline: Pipeline, work: asyncio.Task[None]) -> None:
-        """Faust first: it waits for the acknowledgements of what is under way and commits them; then the pipeline."""
+    async def _end(
+        self, streams: StreamsApp, pipelines: Sequence[Pipeline[Any, Any]], work: Sequence[asyncio.Task[None]]
+    ) -> None:
+        """Faust first: it waits for the acknowledgements of what is under way and commits them; then the pipelines."""
         try:
             await asyncio.wait_for(streams.app.stop(), STOP_SECONDS)
         except TimeoutError:
             log.warning("Faust did not stop in time; what is not committed comes again")
         except Exception as exc:
             log.warning("Faust stopped with an error", error=repr(exc))
-        pipeline.stop()
+        for pipeline in pipelines:
+            pipeline.stop()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(work, 0.5)
+            await asyncio.wait_for(asyncio.gather(*work), 0.5)
 
-    def _refresh(self, streams: StreamsApp, pipeline: Pipeline) -> None:
-        pipeline.refresh()
-        lag = 0
-        for tp in streams.assigned() if pipeline.ready else ():
-            end = max(streams.app.consumer.highwater(tp) or 0, pipeline.sent_to(tp))
-            behind = max(0, end - pipeline.reached(tp))
-            self.metrics.lag_records.labels(tp.topic, tp.partition).set(behind)
-            lag += behind
-        self.metrics.lag_seconds.set(pipeline.lag_seconds() if lag else 0)
+    def _refresh(self, streams: StreamsApp, pipelines: Sequence[Pipeline[Any, Any]]) -> None:
+        metrics = self.metrics
+        seconds = 0.0
+        for source, pipeline in zip(streams.sources, pipelines, strict=True):
+            pipeline.refresh()
+            lag = 0
+            for tp in source.assigned() if pipeline.ready else ():
+                end = max(source.known_end(tp), pipeline.sent_to(tp))
+                behind = max(0, end - pipeline.reached(tp))
+                metrics.lag_records.labels(tp.topic, tp.partition).set(behind)
+                lag += behind
+            seconds = max(seconds, pipeline.lag_seconds() if lag else 0)
+            if source.lane.topic == USAGE_PINGS:
+                metrics.state_scopes.set(pipeline.scopes)
+                if pipeline.watermark_ms is not None:
+                    metrics.watermark.set(pipeline.watermark_ms / 1000)
+            else:
+                metrics.state_accounts.set(pipeline.scopes)
+        metrics.lag_seconds.set(seconds)
+        metrics.state_bytes.set(sum(source.store.nbytes for source in streams.sources))
+        metrics.oldest_unflushed.set(max(pipeline.oldest_unflushed for pipeline in pipelines))

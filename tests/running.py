@@ -31,7 +31,8 @@ from deploy.producing import produce
 from schemas.settings import PREFIX, Settings
 from sinks.clickhouse.connection import connect
 from sinks.topics import USAGE_PINGS
-from tests.oracle.usage import Expected, Record, Rules, expect
+from tests.oracle.billing import BillingExpected, expect
+from tests.oracle.usage import Record, Rules
 
 ROOT = Path(__file__).parents[1]
 CHANGELOG = "pingstream-usage-changelog"
@@ -58,6 +59,21 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "kpi_users_by": ("as_of", "population", "dimension", "value"),
     "kpi_account_usage": ("as_of", "account_id"),
     "kpi_freshness": ("population",),
+    "account_kpi": ("as_of", "account_id", "subscription_id"),
+    "seat_movement": ("account_id", "event_id"),
+    "addon_purchase": ("account_id", "event_id"),
+    "self_service_action": ("account_id", "motion", "event_id"),
+    "kpi_seats": ("as_of", "dimension", "value"),
+    "kpi_seats_added": ("as_of", "dimension", "value"),
+    "kpi_seats_by_stage": ("as_of", "deployment", "stage", "basis"),
+    "kpi_seat_utilization": ("as_of", "account_id", "subscription_id"),
+    "kpi_net_retention": ("as_of", "level"),
+    "kpi_tier_movement": ("as_of", "segment", "plan_from", "plan_to"),
+    "kpi_mrr": ("as_of", "dimension", "value"),
+    "kpi_mrr_movement": ("as_of", "segment", "kind"),
+    "kpi_addons": ("as_of", "addon", "channel"),
+    "kpi_self_service": ("as_of", "account_id"),
+    "kpi_self_service_total": ("as_of",),
 }
 """The tables and views that are compared, by their keys (contract, section 3)."""
 
@@ -272,9 +288,11 @@ class Site:
         settings = Settings(_env_file=None, kafka=self.broker.bootstrap, **self.settings)  # type: ignore[arg-type]
         return sum(asyncio.run(produce(settings, messages, rate=rate)).values())
 
-    def send_raw(self, records: Iterable[tuple[int, bytes | None, bytes | None, int]]) -> None:
-        """Sends (partition, key, value, timestamp in ms) to `usage-pings` as they are, also what `send` never would."""
-        asyncio.run(_send_raw(self.broker.bootstrap, list(records)))
+    def send_raw(
+        self, records: Iterable[tuple[int, bytes | None, bytes | None, int]], topic: str = USAGE_PINGS
+    ) -> None:
+        """Sends (partition, key, value, timestamp in ms) to a topic as they are, also what `send` never would."""
+        asyncio.run(_send_raw(self.broker.bootstrap, list(records), topic))
 
     def read(self, topic: str = USAGE_PINGS) -> list[ConsumerRecord]:
         """Every record of a topic, by partition and offset; none when there is no such topic."""
@@ -297,13 +315,13 @@ def new_site(folder: Path, **settings: str) -> Iterator[Site]:
         yield Site(folder, broker, settings)
 
 
-async def _send_raw(bootstrap: str, records: list[tuple[int, bytes | None, bytes | None, int]]) -> None:
+async def _send_raw(bootstrap: str, records: list[tuple[int, bytes | None, bytes | None, int]], topic: str) -> None:
     async with AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", max_request_size=64 * 1024 * 1024) as producer:
         for partition, key, value, timestamp in records:
             batch = producer.create_batch()
             assert batch.append(key=key, value=value, timestamp=timestamp) is not None
             batch.close()
-            await (await producer.send_batch(batch, USAGE_PINGS, partition=partition))
+            await (await producer.send_batch(batch, topic, partition=partition))
 
 
 async def _read(bootstrap: str, topic: str) -> list[ConsumerRecord]:
@@ -340,15 +358,15 @@ async def _read(bootstrap: str, topic: str) -> list[ConsumerRecord]:
 # ---- comparing -----------------------------------------------------------------------------------------------------------
 
 
-def expected(records: Iterable[ConsumerRecord], as_of: dt.date, **rules: Any) -> Expected:
+def expected(records: Iterable[ConsumerRecord], as_of: dt.date, **rules: Any) -> BillingExpected:
     """What the oracle says to records that were read back."""
     plain = [Record(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value) for r in records]
     return expect(plain, Rules(as_of, **rules))
 
 
-def table(client: Client, name: str, columns: Sequence[str] = ("*",)) -> list[Row]:
+def table(client: Client, name: str, columns: Sequence[str] = ("*",), database: str = "pingstream") -> list[Row]:
     """The rows of a table or view, read plainly; moments in UTC."""
-    result = client.query(f"SELECT {', '.join(columns)} FROM pingstream.{name}")
+    result = client.query(f"SELECT {', '.join(columns)} FROM {database}.{name}")
     return [dict(zip(result.column_names, map(_plain, row), strict=True)) for row in result.result_rows]
 
 
@@ -358,17 +376,24 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def assert_equals_oracle(client: Client, records: Iterable[ConsumerRecord], as_of: dt.date, **rules: Any) -> Expected:
+def assert_equals_oracle(
+    client: Client, records: Iterable[ConsumerRecord], as_of: dt.date, **rules: Any
+) -> BillingExpected:
     """Every table and view is what the oracle computes from the same records; gives what it computed."""
     wanted = expected(records, as_of, **rules)
+    assert_tables(client, wanted)
+    return wanted
+
+
+def assert_tables(client: Client, wanted: BillingExpected, database: str = "pingstream") -> None:
+    """Every table and view is what the oracle has computed."""
     differences = []
     for name, key in KEYS.items():
         rows: list[Row] = getattr(wanted, name)
         columns = (*key, "reason") if name == "dead_letter" else ("*",)
-        if text := difference(name, key, rows, table(client, name, columns)):
+        if text := difference(name, key, rows, table(client, name, columns, database)):
             differences.append(text)
     assert not differences, "\n\n".join(differences)
-    return wanted
 
 
 def difference(name: str, key: Sequence[str], wanted: list[Row], found: list[Row]) -> str:

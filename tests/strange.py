@@ -14,7 +14,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from deploy.fleet.dice import Dice
@@ -145,7 +145,7 @@ COUNTS: Final[tuple[Any, ...]] = (
     {"a": Raw("1e400"), "b": Raw("-0"), "c": Raw("-0.0"), "d": Raw("-1e400"), "a.b": 0},
 )  # fmt: skip
 
-GITLABS_OWN: Final[dict[str, tuple[Any, ...]]] = {
+GITLABS_OWN: Final[dict[str, Sequence[Any]]] = {
     "version": ("17.3.1-ee", "17.10.0", "18", "18.", "v18.1", "9.12", "18.1rc1", " 18.1", "", None, 17.3, {}, ABSENT),
     "edition": ("CE", "EE", "EES", "EEP", "EEU", "eeu", "", None, 7, ["EEU"], ABSENT),
     "license_plan": ("starter", "premium", "ultimate", "free", "", None, 5, True, ABSENT, ABSENT, ABSENT),
@@ -191,14 +191,21 @@ BROKEN_FIELDS: Final[dict[str, Document]] = {
 
 
 def strange_records(
-    seed: int, count: int, *, partitions: int = 4, days: int = 60, last_day: dt.date
+    seed: int,
+    count: int,
+    *,
+    partitions: int = 4,
+    days: int = 60,
+    last_day: dt.date,
+    own: Mapping[str, Sequence[Any]] | None = None,
 ) -> list[StrangeRecord]:
-    """`count` records, the same for the same arguments.
+    """`count` records, the same for the same arguments. `own`: what some of `GITLABS_OWN` hold instead, and nothing else
+    is changed by that (for licences of accounts, see `tests.strange_billing`).
 
     Received times go from `days` before the end of `last_day` (UTC) to it, and back by up to 36 days and somewhat more;
     entries are up to 36 days older and, on the last day, a day younger. `recorded_at` is up to two days after the record.
     """
-    world = _World(seed, partitions, last_day.toordinal() - EPOCH_DAY - days + 1, days)
+    world = _World(seed, partitions, last_day.toordinal() - EPOCH_DAY - days + 1, days, GITLABS_OWN | dict(own or {}))
     return [world.next(index / count) for index in range(count)]
 
 
@@ -211,7 +218,7 @@ class _Sent(NamedTuple):
 
 
 class _World:
-    def __init__(self, seed: int, partitions: int, first_day: int, days: int) -> None:
+    def __init__(self, seed: int, partitions: int, first_day: int, days: int, own: Mapping[str, Sequence[Any]]) -> None:
         self._dice = dice = Dice(seed, "strange")
         self._partitions = partitions
         self._first_ms = first_day * DAY_MS
@@ -256,7 +263,7 @@ class _World:
         self._users_by = deck(*USERS_BY)
         self._counts = deck(*COUNTS)
         self._namespace_plans = deck(*NAMESPACE_PLANS)
-        self._own = {name: deck(*cards) for name, cards in GITLABS_OWN.items()}
+        self._own = {name: deck(*cards) for name, cards in own.items()}
         self._breakages = deck(*BREAKAGES, *BROKEN_FIELDS)
         self._hostnames: Deck[Any] = deck(ABSENT, None, "", 17)
 
@@ -291,7 +298,7 @@ class _World:
         if identity in self._sent:
             return self._repeat(identity, self._sent[identity].record.timestamp_ms)
         document = self._document(member, recorded_us, timestamp // DAY_MS)
-        record = StrangeRecord(partition, key, _written(document), timestamp)
+        record = StrangeRecord(partition, key, written(document), timestamp)
         self._sent[identity] = _Sent(document, record, self._is_clean(document, record, recorded_us))
         return record
 
@@ -303,14 +310,14 @@ class _World:
         timestamp = self._timestamp(now, "near", partition)
         self._serial += 1
         recorded_us = timestamp // DAY_MS * DAY_MS * 1000 + BROKEN_MOMENT_US + self._serial
-        document: Document = {"uuid": member.uuid, "recorded_at": _moment(recorded_us, "Z")}
+        document: Document = {"uuid": member.uuid, "recorded_at": moment_text(recorded_us, "Z")}
         for field in ("hostname", "namespace_id"):
             if value := getattr(member, field):
                 document[field] = value
         document["activity"] = [self._entry(timestamp // DAY_MS) | {"users": list(USERS)}]
         if name in BREAKAGES:
             return StrangeRecord(partition, key, BREAKAGES[name][1](document), timestamp)
-        return StrangeRecord(partition, key, _written(document | BROKEN_FIELDS[name]), timestamp)
+        return StrangeRecord(partition, key, written(document | BROKEN_FIELDS[name]), timestamp)
 
     def _again(self, now: int) -> StrangeRecord:
         """A ping once more, at the same moment by the same way, in the same bytes or in others."""
@@ -434,7 +441,7 @@ class _World:
         fields: Document = {
             "uuid": member.uuid,
             "hostname": self._hostnames.deal() if member.hostname is None else member.hostname,
-            "recorded_at": _moment(recorded_us, self._zones.deal()),
+            "recorded_at": moment_text(recorded_us, self._zones.deal()),
             **{name: deck.deal() for name, deck in self._own.items()},
             "namespace_id": member.namespace_id or self._dice.pick((None, ABSENT)),
             "namespace_plan": self._namespace_plans.deal() if on_saas or self._dice.chance(0.1) else ABSENT,
@@ -476,7 +483,7 @@ class _World:
         stage, feature = self._features.deal()
         after = self._entry_days.deal()
         day = received if isinstance(after, str) else received + after
-        at = _moment(day * DAY_MS * 1000 + self._moments.deal(), self._zones.deal())
+        at = moment_text(day * DAY_MS * 1000 + self._moments.deal(), self._zones.deal())
         return {"user": self._dice.pick(USERS), "at": at, "stage": stage, "feature": feature}
 
     def _reported(self) -> Document:
@@ -524,7 +531,7 @@ def _utc_date(moment: str) -> str:
     return dt.datetime.fromisoformat(moment.upper()).astimezone(dt.UTC).date().isoformat()
 
 
-def _moment(microseconds: int, zone: str) -> str:
+def moment_text(microseconds: int, zone: str) -> str:
     """RFC 3339 in a zone, with as many digits as it needs."""
     moment = dt.datetime(1970, 1, 1) + dt.timedelta(microseconds=microseconds)
     if zone == "z":
@@ -534,26 +541,26 @@ def _moment(microseconds: int, zone: str) -> str:
     return f"{moment.isoformat()}{zone}"
 
 
-def _written(document: Document) -> bytes:
-    return _with_raw(json.dumps(_marked(document), ensure_ascii=False, separators=(",", ":")))
+def written(document: Document) -> bytes:
+    return with_raw(json.dumps(marked(document), ensure_ascii=False, separators=(",", ":")))
 
 
 def _written_differently(document: Document, recorded_us: int, zone: str) -> bytes:
     """The same ping in other bytes: other order, white space, escapes, zone and null for absent."""
-    other = dict(reversed(document.items())) | {"recorded_at": _moment(recorded_us, zone)}
+    other = dict(reversed(document.items())) | {"recorded_at": moment_text(recorded_us, zone)}
     other.setdefault("namespace_id", None)
     other.setdefault("hostname", None)
-    return _with_raw(json.dumps(_marked(other), ensure_ascii=True, indent=1))
+    return with_raw(json.dumps(marked(other), ensure_ascii=True, indent=1))
 
 
-def _marked(node: Any) -> Any:
+def marked(node: Any) -> Any:
     """The same with marks in place of raw numbers."""
     if isinstance(node, dict):
-        return {name: _marked(inside) for name, inside in node.items()}
+        return {name: marked(inside) for name, inside in node.items()}
     if isinstance(node, list):
-        return [_marked(inside) for inside in node]
+        return [marked(inside) for inside in node]
     return f"raw number {node}" if isinstance(node, Raw) else node
 
 
-def _with_raw(text: str) -> bytes:
+def with_raw(text: str) -> bytes:
     return re.sub(r'"raw number ([^"]*)"', r"\1", text).encode()

@@ -32,6 +32,7 @@ from deploy.demo.leashed import Leashed, plain_environment
 from deploy.demo.progress import Steps, steps
 from deploy.demo.watching import Counts, counts, web_address
 from deploy.fleet import Fleet, FleetSpec
+from deploy.fleet.spec import usual_accounts
 from deploy.kafka.broker import BrokerError, LocalBroker
 from deploy.kafka.distribution import KAFKA, DistributionError
 from deploy.message import Message
@@ -78,10 +79,12 @@ PIPE_WIDTH: Final = 100
 @with_settings
 def command(settings: Settings, installations: int, groups: int, days: int, seed: int, keep: bool) -> None:
     """Everything on this machine, with nothing to install: Kafka, a worker with embedded ClickHouse, and a fleet of
-    installations and of GitLab.com's groups that sends its usage pings; then the KPIs.
+    installations and of GitLab.com's groups that sends its usage pings, with the billing events of the accounts that own
+    them; then the KPIs of both.
 
-    People join, rest on weekends and leave; installations start later or fall silent; some pings come twice, late, out of
-    order or broken. The data are in the folder `demo` of the data dir, made afresh at each run. Ctrl-C ends everything.
+    People join, rest on weekends and leave; installations start later or fall silent; accounts buy, grow, renew and cancel
+    over 18 months; some messages come twice, late, out of order or broken. The data are in the folder `demo` of the data
+    dir, made afresh at each run. Ctrl-C ends everything.
 
     \b
     Examples:
@@ -96,8 +99,10 @@ def command(settings: Settings, installations: int, groups: int, days: int, seed
         raise WrongUse(f"--as-of {as_of} lies in the future; the demo's newest pings are of that day")
     try:
         spec = FleetSpec(
-            last_day=as_of, days=days, seed=seed, installations=installations,
-            groups=groups, duplicates=0.01, reordered=0.02, late=0.002, future=0.002, broken=0.004, wrong_keys=0.005,
+            last_day=as_of, days=days, seed=seed, installations=installations, groups=groups,
+            accounts=usual_accounts(installations, groups), reporting_currency=settings.reporting_currency,
+            duplicates=0.01, reordered=0.02, late=0.002, late_billing=0.03, future=0.002, broken=0.004, wrong_keys=0.005,
+            conflicts=0.004,
         )  # fmt: skip
     except ValueError as exc:
         raise WrongUse(str(exc)) from None
@@ -151,6 +156,7 @@ class _Run:
             Failure: the broker or the worker has ended, or nothing goes on.
         """
         begun = time.monotonic()
+        spec = fleet.spec
         expected = fleet.expected_messages()
         with Emitter(self._settings, fleet.messages()) as emitter:
             while True:
@@ -162,11 +168,12 @@ class _Run:
                 self._pause(emitter.sent, became.read)
         self._progress.begin("writing the figures up to the as-of day")
         with self._asking() as client:
-            while not is_complete(client, fleet.spec.last_day):
+            while not is_complete(client, spec.last_day):
                 self._pause(*self._last)
         self._progress.say(
-            f"{emitter.sent:,} messages of {fleet.spec.installations} installations and {fleet.spec.groups} groups, {fleet.spec.first_day} to "
-            f"{fleet.spec.last_day}, sent and counted in {time.monotonic() - begun:.1f} s"
+            f"{emitter.sent:,} messages of {spec.installations} installations and {spec.groups} groups ({spec.first_day} to "
+            f"{spec.last_day}) and of {spec.accounts} accounts (from {spec.first_billing_day} on), sent and counted in "
+            f"{time.monotonic() - begun:.1f} s"
         )
         return became
 
@@ -276,6 +283,7 @@ def _more_pings(spec: FleetSpec) -> Iterator[Message]:
                 days=min(spec.days, LIVE_DAYS),
                 installations=LIVE_INSTALLATIONS,
                 groups=min(spec.groups, LIVE_GROUPS),
+                accounts=0,
             )
         ).messages()
 
@@ -316,7 +324,7 @@ def _say_what_next(shown: Path) -> None:
     _say(
         f"Everything has ended; the data are in {shown}. Where to look next:",
         (f"kpi --data-dir {folder}", "the KPI views"),
-        (f"kpi feature_mau --data-dir {folder}", "one of them, newest day"),
+        (f"kpi net_retention --data-dir {folder}", "one of them, newest day"),
         (f'sql "select * from kpi_mau order by as_of" --data-dir {folder}', "any query"),
         (f"broker --data-dir {folder}", "the demo's Kafka again, and beside it:"),
         ("dlq list", "its dead letters"),
@@ -326,7 +334,7 @@ def _say_what_next(shown: Path) -> None:
         "In earnest, each in a terminal of its own (settings: --help, or PINGSTREAM_… in the environment):",
         ("broker", "or PINGSTREAM_KAFKA=host:9092, your cluster"),
         ("worker", "metrics on http://127.0.0.1:8088/metrics"),
-        ("send ping.json", "real payloads"),
+        ("send ping.json event.json", "real payloads, pings and billing events"),
     )
 
 

@@ -8,13 +8,14 @@ from typing import BinaryIO
 
 import click
 
-from deploy.cli.errors import Failure
+from deploy.cli.errors import Failure, WrongUse
 from deploy.cli.options import with_settings
+from deploy.license_sync import NoLicenseSync, seats_synced
 from deploy.message import Message
-from deploy.payloads import NotJson, payloads, to_message
+from deploy.payloads import NotJson, Payload, misplaced, payloads, to_message
 from deploy.producing import produce
 from schemas.settings import Settings
-from sinks.topics import SOURCES
+from sinks.topics import BILLING_EVENTS, SOURCES
 
 
 @click.command("send")
@@ -23,6 +24,15 @@ from sinks.topics import SOURCES
     "--topic", type=click.Choice(SOURCES), default=None, help="Where everything goes, whatever it looks like."
 )
 @click.option(
+    "--as",
+    "kind",
+    type=click.Choice(["license-sync"]),
+    default=None,
+    help="The files hold GitLab's licence syncs: each becomes a billing event seats_synced.",
+)
+@click.option("--account", default="", metavar="ID", help="With --as license-sync: whose installation it is.")
+@click.option("--subscription", default="", metavar="ID", help="With --as license-sync: whose seats are in use.")
+@click.option(
     "--received",
     type=click.Choice(["recorded", "now"]),
     default="recorded",
@@ -30,12 +40,23 @@ from sinks.topics import SOURCES
     help="Record timestamps: recorded_at or occurred_at, or the present.",
 )
 @with_settings
-def command(settings: Settings, files: tuple[BinaryIO, ...], topic: str | None, received: str) -> None:
+def command(
+    settings: Settings,
+    files: tuple[BinaryIO, ...],
+    topic: str | None,
+    kind: str | None,
+    account: str,
+    subscription: str,
+    received: str,
+) -> None:
     """Send usage pings and billing events from files: one JSON document, a list of them, or JSON lines.
 
     What each is, is told by its content: an object with `event_id`, or with `type` and `account_id`, is a billing event,
     anything else a ping. Payloads are sent as they are, byte for byte. What cannot be JSON at all is refused: then
     nothing of any file is sent. FILE may be - for standard input.
+
+    A licence sync is what a self-managed installation tells the Customers Portal each day. It holds neither account nor
+    subscription, so both are given here, or stand in it as `account_id` and `subscription_id`. The licence key is left out.
 
     \b
     Examples:
@@ -43,7 +64,12 @@ def command(settings: Settings, files: tuple[BinaryIO, ...], topic: str | None, 
       pingstream send pings-2026-10.jsonl pings-2026-11.jsonl
       gzip -dc history.jsonl.gz | pingstream send -
       pingstream send --received now payload.json
+      pingstream send --as license-sync --account A-1 --subscription A-S1 sync.json
     """
+    if kind is None and (account or subscription):
+        raise WrongUse("--account and --subscription are for --as license-sync; other payloads say it themselves")
+    if kind is not None and topic is not None:
+        raise WrongUse("--as license-sync makes billing events: --topic has no place beside it")
     now_ms = time.time_ns() // 1_000_000
     read: list[tuple[str, list[Message]]] = []
     refused: list[str] = []
@@ -53,7 +79,16 @@ def command(settings: Settings, files: tuple[BinaryIO, ...], topic: str | None, 
         except NotJson as exc:
             refused.append(f"{file.name}: {exc}")
             continue
-        messages = [to_message(payload, now_ms, topic=topic, received_now=received == "now") for payload in found]
+        notes = []
+        if kind is not None:
+            found, complaints = _as_events(found, account, subscription)
+            refused += [f"{file.name}: {complaint}" for complaint in complaints]
+        elif topic is None:
+            notes = [note for note in map(misplaced, found) if note]
+        for note in dict.fromkeys(notes):
+            click.echo(f"pingstream: {file.name}: {note} ({notes.count(note):,} of {len(found):,})", err=True)
+        target = BILLING_EVENTS if kind is not None else topic
+        messages = [to_message(payload, now_ms, topic=target, received_now=received == "now") for payload in found]
         too_large = next(
             (i for i, message in enumerate(messages) if len(message.value) > settings.max_message_bytes), None
         )
@@ -77,3 +112,15 @@ def command(settings: Settings, files: tuple[BinaryIO, ...], topic: str | None, 
         numbers = {target: sum(message.topic == target for message in messages) for target in SOURCES}
         done = ", ".join(f"{number:,} sent to {target}" for target, number in numbers.items() if number)
         click.echo(f"{name}: {done or 'an empty list, nothing to send'}")
+
+
+def _as_events(found: list[Payload], account: str, subscription: str) -> tuple[list[Payload], list[str]]:
+    """Licence syncs as events, and what is wrong with those that make none."""
+    events: list[Payload] = []
+    complaints: list[str] = []
+    for number, payload in enumerate(found, 1):
+        try:
+            events.append(seats_synced(payload, account, subscription))
+        except NoLicenseSync as exc:
+            complaints.append(f"document {number}: {exc}")
+    return events, complaints

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from sinks.topics import USAGE_PINGS
+from sinks.topics import SOURCES
 
 _ADDRESS = re.compile(r"\bmetrics=(http://[^\s/]+)/metrics")
 _ANSWER_SECONDS = 2.0
@@ -18,10 +18,13 @@ _ANSWER_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Counts:
-    """What became of the messages of `usage-pings`, the letters written about them, and how many wait in which topic."""
+    """What became of the messages of each topic, the letters written about them, and how many wait in which topic.
 
-    outcomes: Counter[str] = field(default_factory=Counter)
-    letters: Counter[str] = field(default_factory=Counter)
+    Outcomes are by (topic, outcome), letters by (topic, reason).
+    """
+
+    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    letters: Counter[tuple[str, str]] = field(default_factory=Counter)
     waiting: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -53,10 +56,11 @@ def counts(address: str) -> Counts | None:
         for sample in family.samples:
             if sample.name == "pingstream_consumer_lag_records":
                 found.waiting[sample.labels["topic"]] += int(sample.value)
-            if sample.labels.get("topic") != USAGE_PINGS:
+            topic = sample.labels.get("topic")
+            if topic not in SOURCES:
                 continue
             if sample.name == "pingstream_events_total":
-                found.outcomes[sample.labels["outcome"]] += int(sample.value)
+                found.outcomes[topic, sample.labels["outcome"]] += int(sample.value)
             elif sample.name == "pingstream_dead_letters_total":
-                found.letters[sample.labels["reason"]] += int(sample.value)
+                found.letters[topic, sample.labels["reason"]] += int(sample.value)
     return found

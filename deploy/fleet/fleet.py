@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import Final
 
 from deploy.fleet import noise
+from deploy.fleet.billing import billing_messages
 from deploy.fleet.dice import Dice
 from deploy.fleet.roster import senders
 from deploy.fleet.sender import DAY_MS, EPOCH_DAY, Ping, Sender
@@ -18,27 +20,46 @@ DUPLICATE_DAYS: Final = 3
 WRONG_CLOCKS: Final = 0.25
 """Share of the pings with something of the future that come from a clock that is wrong as a whole."""
 
+EVENTS_AT_FIRST: Final = 2.0
+EVENTS_A_DAY: Final = 0.0163
+"""Billing events of an account: at its beginning, and on each day of history (measured over 100 to 1,000 days)."""
+
 
 class Fleet:
     """A fleet, ready to send.
 
-    The pings depend on the seed, the numbers and the days alone: noise is drawn apart from them, so the same fleet with
-    and without noise sends the same good pings.
+    Good pings and events depend on the seed, the numbers and the days alone: noise is drawn apart from them, so the same fleet with
+    and without noise sends the same good ones.
     """
 
     def __init__(self, spec: FleetSpec) -> None:
         self.spec = spec
 
     def expected_messages(self) -> int:
-        """About how many messages there will be; exact without duplicates and broken ones."""
-        first, last = self.spec.first_day.toordinal(), self.spec.last_day.toordinal()
-        pings = sum(sender.profile.sends_on(day) for sender in senders(self.spec) for day in range(first, last + 1))
-        return round(pings * (1 + self.spec.duplicates + self.spec.broken))
+        """About how many messages there will be; exact without accounts, duplicates and broken ones."""
+        spec = self.spec
+        first, last = spec.first_day.toordinal(), spec.last_day.toordinal()
+        pings = sum(sender.profile.sends_on(day) for sender in senders(spec) for day in range(first, last + 1))
+        events = spec.accounts * (EVENTS_AT_FIRST + EVENTS_A_DAY * spec.billing_days)
+        return round(
+            pings * (1 + spec.duplicates + spec.broken)
+            + events * (1 + spec.duplicates + spec.broken + spec.future + spec.conflicts)
+        )
 
     def messages(self) -> Iterator[Message]:
-        """Every message, in the order of delivery. Holds no more than a few days of them at once."""
+        """Every message of both topics, in the order of delivery. Holds no more than a few days of pings at once, and a month of
+        billing events."""
+        everybody = senders(self.spec)
+        billing = billing_messages(self.spec, [sender.profile for sender in everybody])
+        return (message for _, message in heapq.merge(self._pings(everybody), billing, key=itemgetter(0)))
+
+    def billing(self) -> Iterator[Message]:
+        """The billing events alone, in the order of delivery."""
+        profiles = [sender.profile for sender in senders(self.spec)]
+        return (message for _, message in billing_messages(self.spec, profiles))
+
+    def _pings(self, everybody: list[Sender]) -> Iterator[tuple[int, Message]]:
         spec = self.spec
-        everybody = senders(spec)
         keys = [sender.profile.key for sender in everybody]
         dice = Dice(spec.seed, "noise")
         waiting: list[tuple[int, int, Message]] = []
@@ -55,9 +76,11 @@ class Fleet:
             # Tomorrow's pings are delivered from here on, some of them too early.
             settled = (day - EPOCH_DAY + 1) * DAY_MS - early_ms
             while waiting and waiting[0][0] < settled:
-                yield heapq.heappop(waiting)[2]
+                deliver_at, _, message = heapq.heappop(waiting)
+                yield deliver_at, message
         while waiting:
-            yield heapq.heappop(waiting)[2]
+            deliver_at, _, message = heapq.heappop(waiting)
+            yield deliver_at, message
 
     def _deliveries(self, ping: Ping, dice: Dice, keys: list[bytes]) -> Iterator[tuple[int, Message]]:
         """(when, message) for the ping and for what noise adds to it. When is Unix time in milliseconds."""

@@ -49,6 +49,12 @@ def _licence(profile: Profile, day: int, registered: int, most_users: int) -> di
         "license_expires_at": starts.replace(year=starts.year + 1).isoformat(),
         "license_trial": False,
     }
+    if owned := profile.licence_on(day):
+        licence["license_sha256"] = owned.sha256
+        if owned.subscription_id:
+            licence["license_subscription_id"] = owned.subscription_id
+        else:
+            del licence["license_subscription_id"]
     if profile.license_plan:
         licence["license_plan"] = profile.license_plan
     if profile.licensee:

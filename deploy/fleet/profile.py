@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 Form = Literal["activity", "sessions", "both", "none"]
 SessionCounts = Literal["told", "some", "omitted"]
@@ -11,6 +11,13 @@ Style = Literal["2019", "2021", "today"]
 
 ALWAYS: Final = 10**9
 """A day after all others."""
+
+
+class Licence(NamedTuple):
+    """How an installation says whose it is. `subscription_id` is '' where it names the licence alone."""
+
+    subscription_id: str
+    sha256: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +38,7 @@ class Profile:
         fails: some of GitLab's own figures are failure values, of another type, or missing.
         patchy: on some days a whole block is missing, null, empty or a failure value.
         silent_from: from that day on nobody uses it, though the pings go on.
+        licences: (day from which on, licence) of one that an account owns, in order.
     """
 
     name: str
@@ -61,11 +69,16 @@ class Profile:
     fails: bool = False
     patchy: bool = False
     silent_from: int = ALWAYS
+    licences: tuple[tuple[int, Licence], ...] = ()
 
     @property
     def key(self) -> bytes:
         """The record key of the contract."""
         return (f"{self.uuid}:{self.namespace_id}" if self.namespace_id else self.uuid).encode()
+
+    def licence_on(self, day: int) -> Licence | None:
+        """The licence that an account has for it on that day, None where it is nobody's."""
+        return next((licence for since, licence in reversed(self.licences) if since <= day), None)
 
     def sends_on(self, day: int) -> bool:
         """Whether there is a ping on that day."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from deploy.fleet.dice import Dice
+from deploy.fleet.ownership import holdings, licences
 from deploy.fleet.people import TOKENS, crowd
 from deploy.fleet.product import GROUP_PLANS, PLANS, RANKS
 from deploy.fleet.profile import ALWAYS, Form, Profile, SessionCounts, Style
@@ -34,7 +36,11 @@ COMPANIES: Final = (
 
 def senders(spec: FleetSpec) -> list[Sender]:
     """Everybody who sends, installations first, in an order that does not depend on anything but the specification."""
-    return [*(_installation(spec, i) for i in range(spec.installations)), *_gitlab_com(spec)]
+    everybody = [*(_installation(spec, i) for i in range(spec.installations)), *_gitlab_com(spec)]
+    found = holdings(spec, [sender.profile for sender in everybody])
+    for place, told in licences(spec, found).items():
+        everybody[place].profile = replace(everybody[place].profile, licences=told)
+    return everybody
 
 
 def _installation(spec: FleetSpec, i: int) -> Sender:

@@ -15,7 +15,7 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
-from schemas.dead_letters import HEADER_ATTEMPT, Outcome, Reason, Unreadable
+from schemas.dead_letters import Outcome, Reason, Unreadable
 from schemas.ping import Ping, count, count_leaves, decode_identity, micros, text, users_by_rows
 from schemas.reported import read_reported
 from streams.ledger.forwarding import (
@@ -37,7 +37,7 @@ from streams.ledger.kernels import WINDOW
 from streams.ledger.names import Names
 from streams.ledger.pseudonym import Pseudonymiser
 from streams.ledger.reading import GITLAB_COM, GROUP, Entry, Read, Told, Users, identify, read_batch
-from streams.ledger.records import DAY_MS, DAY_US, Change, Letter, PingRow, Record, ScopeKey, Tally
+from streams.ledger.records import DAY_MS, DAY_US, Change, Letter, PingRow, Record, ScopeKey, Tally, attempt_of
 from streams.ledger.scope import NEVER, Scope
 from streams.ledger.sharing import Shares
 from streams.ledger.state import (
@@ -368,7 +368,7 @@ class Book:
                 self._dead(
                     (self.partition, record.offset),
                     record.timestamp,
-                    _attempt(record),
+                    attempt_of(record),
                     message.reason,
                     message.sentence,
                     out,
@@ -407,7 +407,7 @@ class Book:
 
     def _judge(self, record: Record, message: Read | Unreadable) -> Case | None:
         """Everything but whether the ping was sent before; None when the message names no ping."""
-        place, attempt = (self.partition, record.offset), _attempt(record)
+        place, attempt = (self.partition, record.offset), attempt_of(record)
         if isinstance(message, Unreadable):
             identity = decode_identity(record.value or b"") if message.reason is Reason.INVALID else None
             if identity is None:
@@ -716,13 +716,6 @@ def _columns(order: list[Entry], columns: list[int], users: Users) -> Entries:
         users.lengths[numbers],
         users.ids,
     )
-
-
-def _attempt(record: Record) -> int:
-    for name, value in record.headers:
-        if name == HEADER_ATTEMPT:
-            return int(value) if value.isdigit() else 0
-    return 0
 
 
 def _ping_row(record: Record, message: Read) -> PingRow:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from schemas.dead_letters import Outcome, Reason
+from schemas.dead_letters import HEADER_ATTEMPT, Outcome, Reason
 
 DAY_MS = 86_400_000
 DAY_US = 86_400_000_000
@@ -26,6 +26,14 @@ class Record(Protocol):
     def timestamp(self) -> int: ...
     @property
     def headers(self) -> Sequence[tuple[str, bytes]]: ...
+
+
+def attempt_of(record: Record) -> int:
+    """How often a replayed dead letter was tried before; 0 for any other message."""
+    for name, value in record.headers:
+        if name == HEADER_ATTEMPT:
+            return int(value) if value.isdigit() else 0
+    return 0
 
 
 class Letter(NamedTuple):

@@ -66,7 +66,7 @@ from streams.ledger.pseudonym import Pseudonymiser
 from streams.ledger.records import DAY_MS, PingRow
 from streams.ledger.state import Version, digest_of, head_key, scope_digest, version_of
 from streams.rows import RowSink
-from streams.worker import REKEYED
+from streams.worker import rekeyed
 from tests.benchmarks.drain import MIB, drain, number, say, topic_bytes
 from tests.benchmarks.shapes import LARGE, LAST_DAY, names
 from tests.running import CHANGELOG, Site
@@ -500,7 +500,7 @@ def worker(users: int, days: int) -> Report:
             )
             report.say("drain: peak memory", mib(spent.memory))
             _written(report, site, crowd)
-            report.say("internal topic on disk", mib(topic_bytes(broker, REKEYED)))
+            report.say("internal topic on disk", mib(topic_bytes(broker, rekeyed("usage-pings"))))
             with site.tables() as client:
                 mau = number(
                     client,

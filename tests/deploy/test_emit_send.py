@@ -6,6 +6,7 @@ import asyncio
 import datetime as dt
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -24,16 +25,20 @@ from pydantic import SecretStr
 from deploy.cli.errors import Failure
 from deploy.fleet import Fleet, FleetSpec
 from deploy.kafka.broker import LocalBroker
+from deploy.license_sync import NoLicenseSync, seats_synced
 from deploy.message import Message
-from deploy.payloads import NotJson, payloads, to_message
+from deploy.payloads import NotJson, Payload, misplaced, payloads, to_message
 from deploy.producing import produce
+from schemas.billing import SeatSync, read_billing_event
+from schemas.dead_letters import Reason, Unreadable
 from schemas.settings import Settings
 from sinks.kafka_client import BrokerRefused, BrokerUnavailable, wait_for_broker
 from sinks.topics import TopicError, TopicSpec, dead_letter_topic, ensure_topics
 
 LAST_DAY = dt.date(2026, 11, 20)
 NOW_MS = 1_790_000_000_000
-EXAMPLE = Path(__file__).parents[3] / "shared" / "data" / "service-ping-example.json"
+DATA = Path(__file__).parents[3] / "shared" / "data"
+EXAMPLE = DATA / "service-ping-example.json"
 
 
 @pytest.fixture(scope="module")
@@ -175,8 +180,11 @@ async def test_a_broker_that_comes_late_gets_its_messages(kafka: LocalBroker, se
 
 # --- emit -------------------------------------------------------------------------------------------------------------
 
-SMALL = {"seed": 5, "installations": 8, "groups": 1, "users": 5, "days": 12}
-SHARES = {"duplicates": 0.2, "reordered": 0.3, "late": 0.1, "future": 0.1, "broken": 0.3, "wrong_keys": 0.3}
+SMALL = {"seed": 5, "installations": 8, "groups": 1, "users": 5, "days": 12, "accounts": 4, "billing_days": 200}
+SHARES = {
+    "duplicates": 0.2, "reordered": 0.3, "late": 0.1, "late_billing": 0.2, "future": 0.1, "broken": 0.3, "wrong_keys": 0.3,
+    "conflicts": 0.2,
+}  # fmt: skip
 
 
 def flags(**options: object) -> list[str]:
@@ -184,20 +192,44 @@ def flags(**options: object) -> list[str]:
 
 
 async def test_emit_sends_the_fleet_as_it_is(settings: Settings) -> None:
-    begin = await ends(settings, "usage-pings")
+    begin = {topic: await ends(settings, topic) for topic in ("usage-pings", "billing-events")}
     done = run("emit", *flags(**SMALL, **SHARES, last_day=LAST_DAY), kafka=settings.kafka)
     assert (done.returncode, done.stdout) == (0, b""), done.stderr
 
-    fleet = list(Fleet(FleetSpec(last_day=LAST_DAY, **SMALL, **SHARES)).messages())  # type: ignore[arg-type]
-    records = await read(settings, begin)
-    assert Counter((r.key, r.value, r.timestamp) for r in records) == Counter(
-        (m.key, m.value, m.timestamp_ms) for m in fleet
-    )
-    for key in {m.key for m in fleet if m.key is not None}:
-        assert [r.value for r in records if r.key == key] == [m.value for m in fleet if m.key == key], "in their order"
-        assert len({r.partition for r in records if r.key == key}) == 1
-    assert len({r.partition for r in records if r.key is None}) > 1
-    assert f"sent {len(fleet):,} messages to usage-pings".encode() in done.stderr
+    whole = list(Fleet(FleetSpec(last_day=LAST_DAY, **SMALL, **SHARES)).messages())  # type: ignore[arg-type]
+    for topic, partitions in begin.items():
+        fleet = [message for message in whole if message.topic == topic]
+        records = await read(settings, partitions)
+        assert Counter((r.key, r.value, r.timestamp) for r in records) == Counter(
+            (m.key, m.value, m.timestamp_ms) for m in fleet
+        )
+        for key in {m.key for m in fleet if m.key is not None}:
+            assert [r.value for r in records if r.key == key] == [m.value for m in fleet if m.key == key], "their order"
+            assert len({r.partition for r in records if r.key == key}) == 1
+        assert len({r.partition for r in records if r.key is None}) > 1
+        assert re.search(rf"\b{len(fleet):,} messages to {topic}", done.stderr.decode())
+
+
+def test_emit_makes_accounts_unless_told_not_to(tmp_path: Path) -> None:
+    some = {"installations": 5, "groups": 4, "users": 3, "days": 2, "last_day": LAST_DAY}
+    for options, accounts in (({}, 6), ({"accounts": 2}, 2), ({"accounts": 0}, 0)):
+        out = tmp_path / f"{accounts}.jsonl"
+        done = run("emit", *flags(**some, **options, out=out))
+        assert done.returncode == 0, done.stderr
+        documents = [json.loads(line) for line in out.read_bytes().splitlines()]
+        assert any("uuid" in document for document in documents)
+        found = {document["account_id"] for document in documents if "account" in document}
+        assert len(found) == accounts
+        assert f"{accounts} accounts".encode() in done.stderr
+
+
+def test_emit_knows_the_reporting_currency(tmp_path: Path) -> None:
+    out = tmp_path / "euros.jsonl"
+    done = run("emit", *flags(installations=0, accounts=40, last_day=LAST_DAY, reporting_currency="EUR", out=out))
+    assert done.returncode == 0, done.stderr
+    blocks = [json.loads(line).get("subscription") for line in out.read_bytes().splitlines()]
+    rated = {(block["currency"], "fx_rate" in block) for block in blocks if block and "currency" in block}
+    assert {("EUR", False), ("USD", True)} <= rated
 
 
 async def test_emit_received_now(settings: Settings) -> None:
@@ -242,7 +274,15 @@ def is_json(value: bytes) -> bool:
 
 
 @pytest.mark.parametrize(
-    "wrong", [["--broken", "1.5"], ["--users", "0"], ["--last-day", "yesterday"], ["--days", "1000000"]]
+    "wrong",
+    [
+        ["--broken", "1.5"],
+        ["--users", "0"],
+        ["--accounts", "-1"],
+        ["--billing-days", "1000000"],
+        ["--last-day", "yesterday"],
+        ["--days", "1000000"],
+    ],
 )
 def test_wrong_use_of_emit(wrong: list[str]) -> None:
     done = run("emit", *wrong)
@@ -427,3 +467,174 @@ def test_the_timestamp_is_recorded_at_unless_no_topic_would_take_it(recorded_at:
     (payload,) = payloads(json.dumps({"uuid": "u", "recorded_at": recorded_at}).encode())
     assert to_message(payload, NOW_MS).timestamp_ms == timestamp_ms
     assert to_message(payload, NOW_MS, received_now=True).timestamp_ms == NOW_MS
+
+
+# --- GitLab's other payloads ------------------------------------------------------------------------------------------
+
+SYNC: dict[str, Any] = {
+    "gitlab_version": "17.5.1", "timestamp": "2026-03-01T12:00:00.5Z", "date": "2026-03-01", "license_key": "geheimnis",
+    "max_historical_user_count": 75, "billable_users_count": 70, "hostname": "gitlab.example.com", "instance_id": "i-1",
+    "unique_instance_id": "u-1", "add_on_metrics": [{"add_on_type": "duo_enterprise", "purchased_seats": 100}],
+}  # fmt: skip
+
+
+def sync(**changes: object) -> Payload:
+    (payload,) = payloads(json.dumps(SYNC | changes).encode())
+    return payload
+
+
+def test_a_licence_sync_becomes_an_event_that_is_read() -> None:
+    made = seats_synced(sync(), "A-1", "A-S1")
+    found = read_billing_event(made.raw, "USD", 10_000)
+    assert (found.type, found.account_id, found.channel) == ("seats_synced", "A-1", "automatic")
+    assert found.occurred_at == MARCH_MS * 1000 + 500_000
+    assert found.sync == SeatSync("A-S1", 70, 75)
+    assert b"geheimnis" not in made.raw and b"license_key" not in made.raw and b"example.com" not in made.raw
+    message = to_message(made, NOW_MS)
+    assert (message.topic, message.key, message.timestamp_ms) == ("billing-events", b"A-1", MARCH_MS + 500)
+
+
+def test_a_licence_sync_sent_again_is_the_same_event_and_another_one_is_not() -> None:
+    def event_id(payload: Payload, subscription: str = "A-S1") -> str:
+        return read_billing_event(seats_synced(payload, "A-1", subscription).raw, "USD", 10_000).event_id
+
+    (shuffled,) = payloads(json.dumps(dict(reversed((SYNC | {"license_key": "another"}).items())), indent=2).encode())
+    assert seats_synced(shuffled, "A-1", "A-S1") == seats_synced(sync(), "A-1", "A-S1")
+    others = [
+        event_id(sync()),
+        event_id(sync(), "A-S2"),
+        event_id(sync(timestamp="2026-03-02T12:00:00Z")),
+        event_id(sync(unique_instance_id="u-2")),
+        event_id(sync(instance_id="i-2")),
+        event_id(sync(hostname="another.example.com")),
+        event_id(sync(unique_instance_id=None, instance_id=None)),
+    ]
+    assert len(set(others)) == len(others)
+    assert event_id(sync(billable_users_count=71)) == event_id(sync()), "a conflict, not a second sync"
+
+
+def test_a_licence_sync_may_say_itself_whose_it_is() -> None:
+    own = {"account_id": "A-9", "subscription_id": "A-S9"}
+    found = read_billing_event(seats_synced(sync(**own), "", "").raw, "USD", 10_000)
+    assert (found.account_id, found.sync) == ("A-9", SeatSync("A-S9", 70, 75))
+    assert seats_synced(sync(**own), "A-1", "A-S1") == seats_synced(sync(), "A-9", "A-S9")
+
+
+def test_a_licence_sync_with_one_count() -> None:
+    unknown = read_billing_event(seats_synced(sync(billable_users_count=None), "A-1", "A-S1").raw, "USD", 10_000)
+    assert unknown.sync == SeatSync("A-S1", None, 75)
+
+
+@pytest.mark.parametrize(
+    ("payload", "account", "complaint"),
+    [
+        (sync(), "", "give --account, or add `account_id`"),
+        (sync(account_id="A-1"), "A-1", "give --subscription, or add `subscription_id`"),
+        (sync(account_id=7, subscription_id="A-S1"), "", "at `$.account_id`"),
+        (sync(subscription_id="x" * 257), "A-1", "at `$.subscription_id`"),
+        (sync(subscription_id="A-S1", timestamp=None), "A-1", "at `$.timestamp`"),
+        (sync(subscription_id="A-S1", timestamp="2026-03-01"), "A-1", "at `$.timestamp`"),
+        (sync(subscription_id="A-S1", billable_users_count=-1), "A-1", "at `$.billable_users_count`"),
+        (sync(subscription_id="A-S1", billable_users_count=70.0), "A-1", "at `$.billable_users_count`"),
+        (sync(subscription_id="A-S1", max_historical_user_count="75"), "A-1", "at `$.max_historical_user_count`"),
+        (Payload(PING, json.loads(PING)), "A-1", "neither `billable_users_count` nor `max_historical_user_count`"),
+        (Payload(b"[]", []), "A-1", "no licence sync"),
+        (Payload(b"[" * 2_000 + b"]" * 2_000, None), "A-1", "no licence sync"),
+    ],
+)
+def test_what_is_no_licence_sync_is_refused_in_its_own_words(payload: Payload, account: str, complaint: str) -> None:
+    with pytest.raises(NoLicenseSync) as caught:
+        seats_synced(payload, account, "")
+    assert complaint in str(caught.value)
+    assert "seat_sync" not in str(caught.value) and "geheimnis" not in str(caught.value)
+
+
+async def test_send_licence_syncs(settings: Settings, tmp_path: Path) -> None:
+    begin = {**await ends(settings, "usage-pings"), **await ends(settings, "billing-events")}
+    syncs = [SYNC, SYNC | {"timestamp": "2026-03-02T12:00:00Z", "account_id": "A-2", "subscription_id": "A-S2"}]
+    (tmp_path / "syncs.jsonl").write_text("\n".join(map(json.dumps, syncs)))
+    arguments = ["send", "--as", "license-sync", "--subscription", "A-S1", str(tmp_path / "syncs.jsonl")]
+
+    refused = run(*arguments, kafka=settings.kafka)
+    assert refused.returncode == 1
+    assert b"syncs.jsonl: document 1: it does not say whose it is: give --account" in refused.stderr
+    assert b"nothing was sent" in refused.stderr and await read(settings, begin) == []
+
+    done = run(*arguments, "--account", "A-1", kafka=settings.kafka)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode() == f"{tmp_path / 'syncs.jsonl'}: 2 sent to billing-events\n"
+    records = await read(settings, begin)
+    assert {r.key for r in records} == {b"A-1", b"A-2"}
+    assert {read_billing_event(r.value, "USD", 10_000).sync for r in records} == {
+        SeatSync("A-S1", 70, 75),
+        SeatSync("A-S2", 70, 75),
+    }
+    assert all(b"geheimnis" not in r.value for r in records)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--account", "A-1"],
+        ["--subscription", "A-S1"],
+        ["--as", "license-sync", "--topic", "usage-pings"],
+        ["--as", "seat-link"],
+    ],
+)
+def test_wrong_use_of_licence_syncs(wrong: list[str], tmp_path: Path) -> None:
+    (tmp_path / "sync.json").write_text(json.dumps(SYNC))
+    done = run("send", *wrong, str(tmp_path / "sync.json"))
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"Traceback" not in done.stderr
+
+
+BILLABLE = (
+    b'{"event_id":"b-1","event_type":"secrets_read","unit_of_measure":"request","quantity":1,"namespace_id":9870}'
+)
+
+
+def test_what_neither_topic_is_for_is_noted() -> None:
+    (billable,) = payloads(BILLABLE)
+    assert "billing by usage is not read" in (misplaced(billable) or "")
+    assert "--as license-sync" in (misplaced(sync()) or "")
+    for document in (PING, GROUP, EVENT, b"[1]", b"7", b"{}"):
+        assert all(misplaced(payload) is None for payload in payloads(document))
+
+
+async def test_a_billable_usage_event_is_sent_as_it_is_and_said_to_be_none_of_ours(
+    settings: Settings, tmp_path: Path
+) -> None:
+    begin = await ends(settings, "billing-events")
+    (tmp_path / "events.jsonl").write_bytes(BILLABLE + b"\n" + EVENT + b"\n" + BILLABLE)
+    done = run("send", str(tmp_path / "events.jsonl"), kafka=settings.kafka)
+    assert done.returncode == 0
+    assert done.stderr.count(b"\n") == 1 and b"it becomes a dead letter (2 of 3)" in done.stderr
+    assert Counter(r.value for r in await read(settings, begin)) == {BILLABLE: 2, EVENT: 1}
+
+
+async def test_the_worked_examples_of_the_sources_are_sent_and_read(settings: Settings, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "billing-sources.md").read_text()
+    examples = re.findall(r"^```json\n(.*?)\n```$", page, re.DOTALL | re.MULTILINE)
+    begin = await ends(settings, "billing-events")
+    (tmp_path / "examples.json").write_text("[" + ",".join(examples) + "]")
+    done = run("send", str(tmp_path / "examples.json"), kafka=settings.kafka)
+    assert (done.returncode, done.stderr) == (0, b"")
+    records = await read(settings, begin)
+    assert Counter(r.value.decode() for r in records) == Counter(examples)
+    for record in records:
+        found = read_billing_event(record.value, "USD", settings.max_message_bytes)
+        assert record.key == found.account_id.encode()
+        assert record.timestamp == found.occurred_at // 1000
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the shared data files are not beside the checkout")
+def test_gitlabs_own_examples_of_the_two() -> None:
+    (example,) = payloads((DATA / "license-sync-example.json").read_bytes())
+    found = read_billing_event(seats_synced(example, "A-1", "A-S1").raw, "USD", 10_000)
+    assert found.sync == SeatSync("A-S1", 75, 75)
+    assert dt.datetime.fromtimestamp(found.occurred_at / 1e6, dt.UTC).isoformat() == "2021-06-14T12:00:09+00:00"
+    (example,) = payloads((DATA / "billable-usage-event-example.json").read_bytes())
+    assert "billing by usage is not read" in (misplaced(example) or "")
+    with pytest.raises(Unreadable, match="billing by usage is not read - at `") as caught:
+        read_billing_event(example.raw, "USD", 10_000)
+    assert caught.value.reason is Reason.INVALID

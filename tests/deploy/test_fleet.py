@@ -1,4 +1,4 @@
-"""The fleet: the same bytes everywhere, pings as the contract says, and noise that costs no good ping its place."""
+"""The fleet: the same bytes everywhere, pings and events as the contract says, and noise that costs no good one its place."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from deploy.fleet import Fleet, FleetSpec
+from deploy.fleet import Fleet, FleetSpec, billing_noise
 from deploy.fleet.dice import Dice
 from deploy.fleet.noise import BREAKAGES, STRANGER, broken
 from deploy.fleet.product import version_of
 from deploy.fleet.roster import senders
 from deploy.fleet.spec import MAX_REORDER_DAYS
 from deploy.message import Message
+from tests.oracle import billing
 from tests.oracle.usage import Expected, Record, Rules, expect
 
 LAST_DAY = dt.date(2026, 11, 20)
@@ -355,8 +356,224 @@ def test_versions_come_out_monthly(day: dt.date, version: str) -> None:
         ("installations", -1),
         ("reorder_days", 18),
         ("days", 10**6),
+        ("accounts", -1),
+        ("billing_days", 0),
+        ("billing_days", 10**6),
+        ("conflicts", 2),
+        ("late_billing", -1),
     ],
 )
 def test_what_makes_no_fleet_is_refused_by_name(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=field if value != 10**6 else "1971"):
-        messages(**{field: value})
+        messages(**{"accounts": 1, field: value})
+
+
+# --- accounts ---------------------------------------------------------------------------------------------------------
+
+OWNED = {"installations": 30, "groups": 8, "users": 4, "days": 20, "leaves": 0, "accounts": 24}
+BILLING_NOISE = {
+    "duplicates": 0.3, "reordered": 0.3, "late_billing": 0.3, "future": 0.2, "broken": 0.3, "wrong_keys": 0.3,
+    "conflicts": 0.3,
+}  # fmt: skip
+DAY_MS = 86_400_000
+
+
+def both_judged(stream: list[Message], as_of: dt.date = LAST_DAY) -> billing.BillingExpected:
+    return billing.expect(
+        [Record(m.topic, 0, i, m.timestamp_ms, m.key, m.value) for i, m in enumerate(stream)], Rules(as_of=as_of)
+    )
+
+
+def events(stream: list[Message]) -> list[dict[str, Any]]:
+    return [json.loads(m.value) for m in stream if m.topic == "billing-events"]
+
+
+@pytest.fixture(scope="module")
+def owned() -> list[Message]:
+    return messages(**OWNED)
+
+
+@pytest.fixture(scope="module")
+def owned_rows(owned: list[Message]) -> billing.BillingExpected:
+    return both_judged(owned)
+
+
+def test_the_bytes_of_accounts_are_the_same_everywhere() -> None:
+    digest = hashlib.sha256()
+    for message in messages(seed=3, installations=12, groups=2, users=3, days=5, accounts=9, **BILLING_NOISE):
+        digest.update(repr(tuple(message)).encode())
+    # A change of the model changes this number; a change of machine or Python must not.
+    assert digest.hexdigest() == "662fbbf84f5fed54b420ff2edbe2cd6b6335848c85f686d1d6dd511219fa7db1"
+
+
+def test_without_noise_every_event_is_applied_and_stamped_with_its_moment(
+    owned: list[Message], owned_rows: billing.BillingExpected
+) -> None:
+    told = [m for m in owned if m.topic == "billing-events"]
+    assert owned_rows.outcomes["billing-events", "applied"] == len(told)
+    assert owned_rows.dead_letter == []
+    assert [m.timestamp_ms for m in owned] == sorted(m.timestamp_ms for m in owned), "one stream of both topics"
+    days = set()
+    for message in told:
+        event = json.loads(message.value)
+        occurred = dt.datetime.fromisoformat(event["occurred_at"])
+        assert message.timestamp_ms == round(occurred.timestamp() * 1000)
+        assert message.key == event["account_id"].encode()
+        days.add(occurred.astimezone(dt.UTC).date())
+    assert min(days) >= LAST_DAY - dt.timedelta(days=547) and max(days) <= LAST_DAY
+    assert (max(days) - min(days)).days > 500
+
+
+def test_the_billing_events_alone_are_those_of_the_whole_stream(owned: list[Message]) -> None:
+    fleet = Fleet(FleetSpec(last_day=LAST_DAY, **OWNED))
+    assert list(fleet.billing()) == [m for m in owned if m.topic == "billing-events"]
+    assert abs(fleet.expected_messages() - len(owned)) < 0.15 * len(owned)
+
+
+def test_accounts_change_nothing_about_pings_but_their_licence(owned: list[Message]) -> None:
+    def rest(stream: list[Message]) -> list[dict[str, Any]]:
+        licence = ("license_sha256", "license_subscription_id")
+        documents = [json.loads(m.value) for m in stream if m.topic == "usage-pings"]
+        return [{k: v for k, v in document.items() if k not in licence} for document in documents]
+
+    assert rest(owned) == rest(messages(**{**OWNED, "accounts": 0}))
+
+
+def test_another_seed_has_other_accounts() -> None:
+    small = {"installations": 0, "accounts": 3}
+    assert messages(**small) == messages(**small)
+    assert not {m.key for m in messages(**small, seed=1)} & {m.key for m in messages(**small, seed=11)}
+
+
+def test_accounts_own_installations_and_groups_in_every_way(
+    owned: list[Message], owned_rows: billing.BillingExpected
+) -> None:
+    links = owned_rows.links
+    ways: Counter[str] = Counter()
+    used: dict[billing.Subscription, set[str]] = defaultdict(set)
+    for place in links.pings:
+        found = {
+            (subscription := links.subscription_of(place, LAST_DAY - dt.timedelta(days=back))) and subscription
+            for back in range(20)
+        }
+        ways[f"{place[0]} of an account"] += found != {None}
+        ways[f"{place[0]} of nobody"] += found == {None}
+        ways["of another subscription later"] += len(found - {None}) > 1
+        ways["used before it was bought"] += None in found and len(found) > 1
+        for subscription in found - {None}:
+            used[subscription].add(place[1])
+    ways["two installations on one subscription"] = sum(len(places) > 1 for places in used.values())
+    ways["account without usage"] = len(owned_rows.first_days.keys() - {account for account, _ in used})
+    for ping in (json.loads(m.value) for m in owned if m.topic == "usage-pings"):
+        ways["licence alone"] += "license_sha256" in ping and "license_subscription_id" not in ping
+        ways["subscription named"] += str(ping.get("license_subscription_id", "")).startswith("A-S1-")
+    del ways["gitlab_com of an account"]
+    assert {name for name, number in ways.items() if not number} == set()
+
+
+def test_accounts_live() -> None:
+    stream = messages(installations=0, accounts=300)
+    told = events(stream)
+    assert {event["type"] for event in told} == set(billing.BLOCKS)
+    assert {event.get("channel", "") for event in told} == {"", *billing.CHANNELS}
+    assert any(event.get("sequence") for event in told)
+    profiles = [event["account"] for event in told if "account" in event]
+    assert {profile["segment"] for profile in profiles} == set(billing.SEGMENTS)
+    assert {profile.get("geo") for profile in profiles} == {None, *billing.GEOS}
+    accounts = {event["account_id"] for event in told}
+    parents = {profile.get("parent_account_id") for profile in profiles} - {None}
+    assert parents & accounts and parents - accounts and any("parent_account_id" not in one for one in profiles)
+    blocks = [event["subscription"] for event in told if "subscription" in event]
+    assert {block["currency"] for block in blocks} >= {"USD", "EUR", "GBP", "JPY"}
+    assert {block["plan"] for block in blocks} == set(billing.PLANS)
+    assert {type(block.get("fx_rate")) for block in blocks} == {str, float, type(None)}
+    assert any(block.get("at_renewal") for block in blocks)
+    assert any(block["seats"] == 0 for block in blocks) and any("list_mrr" not in block for block in blocks)
+
+    changes: dict[tuple[str, str], set[Any]] = defaultdict(set)
+    for event in told:
+        for name in ("segment", "parent_account_id", "geo"):
+            changes["account", name] |= (
+                {(event["account_id"], event["account"].get(name))} if "account" in event else set()
+            )
+        if block := event.get("subscription"):
+            for name in ("currency", "deployment", "plan"):
+                changes["subscription", name].add((block["subscription_id"], block[name]))
+    for (_, name), values in changes.items():
+        assert len(values) > len({who for who, _ in values}), f"nobody ever changes {name}"
+
+
+def test_movements_are_of_every_kind_and_part() -> None:
+    rows = both_judged(messages(installations=0, accounts=120))
+    assert {row["kind"] for row in rows.seat_movement} == {
+        "new", "growth", "renewal_growth", "contraction", "churn", "none",
+    }  # fmt: skip
+    for part in billing.PARTS:
+        assert {row[f"{part}_mrr"] > 0 for row in rows.seat_movement if row[f"{part}_mrr"]} == {True, False}, part
+    assert {row["direction"] for row in rows.kpi_tier_movement} == {"upgrade", "downgrade"}
+    came_back = Counter(
+        (row["account_id"], row["subscription_id"]) for row in rows.seat_movement if row["kind"] == "new"
+    )
+    assert max(came_back.values()) > 1
+    (whole,) = [r for r in rows.kpi_net_retention if (r["as_of"], r["level"]) == (LAST_DAY, "account")]
+    assert whole["customers"] > 30 and whole["churned_customers"] > 0
+    assert 0 < whole["gross_mrr"] < whole["base_mrr"]
+    newest = [row for row in rows.kpi_self_service_total if row["as_of"] == LAST_DAY]
+    assert all(0 < newest[0][motion] < 120 for motion in billing.MOTIONS)
+
+
+def test_noise_changes_no_figure_of_accounts() -> None:
+    small = {"installations": 0, "accounts": 25}
+    clean, noisy = both_judged(messages(**small)), both_judged(messages(**small, **BILLING_NOISE))
+    assert noisy.account_kpi == clean.account_kpi
+    assert noisy.seat_movement == clean.seat_movement
+    assert noisy.self_service_action == clean.self_service_action
+    assert noisy.addon_purchase == clean.addon_purchase
+    assert noisy.outcomes["billing-events", "applied"] == clean.outcomes["billing-events", "applied"]
+    assert noisy.outcomes["billing-events", "duplicate"] > 40
+    assert {row["reason"] for row in noisy.dead_letter} == {
+        "conflict", "future", "invalid", "not_json", "too_deep", "unknown_type", "unsupported_currency",
+    }  # fmt: skip
+
+
+def test_billing_is_late_and_out_of_order() -> None:
+    newest = furthest = 0
+    written: dict[str, set[bytes]] = defaultdict(set)
+    for message in messages(installations=0, accounts=40, late_billing=0.3, duplicates=0.5):
+        furthest = max(furthest, newest - message.timestamp_ms)
+        newest = max(newest, message.timestamp_ms)
+        written[json.loads(message.value)["event_id"]].add(message.value)
+    assert 90 * DAY_MS < furthest <= 124 * DAY_MS
+    assert max(len(values) for values in written.values()) == 2
+
+
+def test_a_conflict_goes_the_way_of_the_event_it_contradicts() -> None:
+    first: dict[str, Message] = {}
+    ways: Counter[bool] = Counter()
+    for message in messages(installations=0, accounts=25, conflicts=0.5, wrong_keys=0.5):
+        event = json.loads(message.value)
+        one = first.setdefault(event["event_id"], message)
+        if one is not message:
+            assert event != json.loads(one.value)
+            assert message.key == one.key is not None
+            ways[one.key == event["account_id"].encode()] += 1
+    assert ways.keys() == {True, False}
+
+
+@pytest.mark.parametrize("name", billing_noise.BREAKAGES)
+def test_a_broken_event_dies_of_its_reason(name: str) -> None:
+    reason, break_ = billing_noise.BREAKAGES[name]
+    event = {
+        "event_id": "e", "type": "subscription_created", "occurred_at": "2026-11-20T00:00:00Z", "account_id": "a",
+        "subscription": billing_noise.strange_block(),
+    }  # fmt: skip
+    message = Message("billing-events", b"a", break_(event), 1_800_000_000_000)
+    assert [row["reason"] for row in both_judged([message]).dead_letter] == [reason]
+
+
+@pytest.mark.parametrize("currency", ["EUR", "NZD"])
+def test_foreign_money_comes_with_a_rate_to_the_reporting_currency(currency: str) -> None:
+    stream = messages(installations=0, accounts=20, reporting_currency=currency)
+    for event in events(stream):
+        block = event.get("subscription", event.get("addon", {}))
+        assert ("fx_rate" in block) == (block.get("currency", currency) != currency)

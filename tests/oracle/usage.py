@@ -75,8 +75,9 @@ Pings and views
   * "The newest ping of a scope" is the one with the greatest (`recorded_at`, `uuid`, `hostname`, `namespace_id`) of the
     28 days that end with `as_of`. `kpi_versions` counts all of them, `kpi_user_count` those that know their
     registered users.
-  * `kpi_account_usage` has one row a day, `account_id` '': `self_managed` and `group`, each scope by its exact figures
-    if it has an exact mau above 0, else by its reported ones if it has a reported mau above 0, else not at all.
+  * `kpi_account_usage`: `self_managed` and `group`, each scope by its exact figures if it has an exact mau above 0, else
+    by its reported ones if any of them is above 0, else not at all. Pings alone know no accounts: here `account_id` is
+    '' for all. `tests.oracle.billing` knows whose a scope is on a day, and asks `Expected.account_usage`.
   * `kpi_freshness`: a group's ping stands for `gitlab_com` too, which is one scope. The newest day is that of the
     newest `recorded_at` only where there is no exact dau up to `as_of`. The watermark is the least of the partitions'
     greatest record timestamps, dead and repeated messages included. Here are no gaps.
@@ -92,14 +93,19 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 Row = dict[str, Any]
 User = int | str
+Place = tuple[str, str]
+"""A scope's population and `scope_id`."""
+
+T = TypeVar("T")
 
 DAY = dt.timedelta(days=1)
 LATE_DAYS = 36
@@ -145,7 +151,10 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Record:
-    """One Kafka record as it stands in its topic. `timestamp_ms` is Unix time in milliseconds."""
+    """One Kafka record as it stands in its topic. `timestamp_ms` is Unix time in milliseconds.
+
+    `attempt` is what the header of a replayed letter says, 0 without one. Only billing events can be replayed here.
+    """
 
     topic: str
     partition: int
@@ -153,6 +162,7 @@ class Record:
     timestamp_ms: int
     key: bytes | None
     value: bytes | None
+    attempt: int = 0
 
 
 @dataclass(frozen=True)
@@ -164,6 +174,28 @@ class Rules:
     max_message_bytes: int = 8 * 1024 * 1024
     max_depth: int = 100
     populations: tuple[str, ...] = POPULATIONS
+    reporting_currency: str = "USD"
+
+
+class Timeline(Generic[T]):
+    """What holds at the end of each day: what came last by then."""
+
+    def __init__(self, changes: Iterable[tuple[dt.date, T]]) -> None:
+        """`changes` in their order, each with its day."""
+        last_of_day = dict(changes)
+        self._days = list(last_of_day)
+        self._values = list(last_of_day.values())
+        if self._days != sorted(self._days):
+            raise ValueError("changes out of order")
+
+    @property
+    def first_day(self) -> dt.date:
+        return self._days[0]
+
+    def on(self, day: dt.date) -> T | None:
+        """What holds at the end of `day`, None before the first change."""
+        at = bisect_right(self._days, day)
+        return self._values[at - 1] if at else None
 
 
 class Dead(Exception):
@@ -354,41 +386,74 @@ class Expected:
 
     @cached_property
     def kpi_account_usage(self) -> list[Row]:
-        """A row for each day with a figure or with a ping in its window; all scopes are those of account ''."""
-        above_0 = [row for row in self.usage_kpi if row["population"] in ADOPTING and row["mau"] > 0]
-        scopes: dict[dt.date, dict[tuple[str, str], dict[str, list[Row]]]] = defaultdict(dict)
-        for (as_of, *scope, basis), rows in grouped(above_0, "as_of", "population", "scope_id", "basis"):
-            scopes[as_of].setdefault((scope[0], scope[1]), {})[basis] = rows
+        return self.account_usage(lambda place, day: "")
 
-        pings: dict[dt.date, list[Row]] = defaultdict(list)
-        recorded = [ping for ping in self.usage_ping if ping["population"] in ADOPTING]
+    def account_usage(self, account_of: Callable[[Place, dt.date], str]) -> list[Row]:
+        """The rows of `kpi_account_usage`: for each account and each day with a figure or with a ping in its window.
+
+        `account_of` says whose a scope is on a day, with all its figures and pings; '' is nobody's.
+        """
+        chosen: dict[tuple[dt.date, str], list[list[Row]]] = defaultdict(list)
+        for as_of, places in self.chosen_figures.items():
+            for place, rows in places.items():
+                chosen[as_of, account_of(place, as_of)].append(rows)
+
+        pings: Counter[tuple[dt.date, str]] = Counter()
         for ping in self.usage_ping:
             if ping["population"] in ADOPTING:
                 for as_of in days_of_window_from(ping["recorded_at"].date(), self.as_of):
-                    pings[as_of].append(ping)
+                    pings[as_of, account_of((ping["population"], ping["scope_id"]), as_of)] += 1
+
+        newest: dict[tuple[dt.date, str], dt.datetime] = {}
+        keys = sorted(chosen.keys() | pings.keys())
+        for as_of in {as_of for as_of, _ in keys}:
+            for place, timeline in self.pings_of_scopes.items():
+                last = timeline.on(as_of)
+                if last is not None:
+                    key = (as_of, account_of(place, as_of))
+                    newest[key] = max(last["recorded_at"], newest.get(key, last["recorded_at"]))
 
         result = []
-        for as_of in sorted(scopes.keys() | pings.keys()):
-            chosen = [figures.get("exact") or figures["reported"] for figures in scopes[as_of].values()]
-            bases = {rows[0]["basis"] for rows in chosen}
-            together = [row for rows in chosen for row in rows]
+        for as_of, account_id in keys:
+            together = [row for rows in chosen[as_of, account_id] for row in rows]
             totals = [row["mau"] for row in together if row["level"] == "total"]
-            so_far = [row["recorded_at"] for row in recorded if row["recorded_at"].date() <= as_of]
             result.append(
                 {
                     "as_of": as_of,
-                    "account_id": "",
+                    "account_id": account_id,
                     "mau": sum(totals) if totals else None,
-                    "basis": "mixed" if len(bases) == 2 else "".join(bases),
+                    "basis": basis_of(together),
                     "stages_used": len({row["stage"] for row in together if row["level"] == "stage"}),
                     "features_used": len(
                         {(row["stage"], row["feature"]) for row in together if row["level"] == "feature"}
                     ),
-                    "pings_28d": len(pings[as_of]),
-                    "last_ping_at": max(so_far, default=None),
+                    "pings_28d": pings[as_of, account_id],
+                    "last_ping_at": newest.get((as_of, account_id)),
                 }
             )
         return result
+
+    @cached_property
+    def chosen_figures(self) -> dict[dt.date, dict[Place, list[Row]]]:
+        """By day and scope of somebody's the figures above 0 that stand for it: the exact ones, else the reported."""
+        above_0 = [row for row in self.usage_kpi if row["population"] in ADOPTING and row["mau"] > 0]
+        both: dict[tuple[dt.date, Place], dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
+        for row in above_0:
+            both[row["as_of"], (row["population"], row["scope_id"])][row["basis"]].append(row)
+        chosen: dict[dt.date, dict[Place, list[Row]]] = defaultdict(dict)
+        for (as_of, place), figures in both.items():
+            chosen[as_of][place] = figures["exact"] or figures["reported"]
+        return chosen
+
+    @cached_property
+    def pings_of_scopes(self) -> dict[Place, Timeline[Row]]:
+        """For each scope of somebody's its newest ping by the end of a day, of any age."""
+        oldest_first = in_order(self.usage_ping, "recorded_at", "uuid", "hostname", "namespace_id")
+        return {
+            place: Timeline((ping["recorded_at"].date(), ping) for ping in pings)
+            for place, pings in grouped(oldest_first, "population", "scope_id")
+            if place[0] in ADOPTING
+        }
 
     @cached_property
     def kpi_freshness(self) -> list[Row]:
@@ -434,7 +499,7 @@ def expect(records: Iterable[Record], rules: Rules) -> Expected:
     two messages of one identity is the first.
 
     Raises:
-        ValueError: a record of another topic, or a partition out of order.
+        ValueError: a record of another topic, a replayed letter, or a partition out of order.
     """
     outcomes: Counter[tuple[str, str]] = Counter()
     letters: list[Row] = []
@@ -448,6 +513,8 @@ def expect(records: Iterable[Record], rules: Rules) -> Expected:
     for record in records:
         if record.topic != "usage-pings":
             raise ValueError(f"only usage-pings can be computed, found a record of {record.topic}")
+        if record.attempt:
+            raise ValueError("a replayed letter of usage-pings cannot be computed")
         source = (record.topic, record.partition)
         if record.offset <= last_offset.get(source, -1):
             raise ValueError(f"{source}: offset {record.offset} after {last_offset[source]}")
@@ -512,8 +579,13 @@ def expect(records: Iterable[Record], rules: Rules) -> Expected:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def read_json(value: bytes | None, rules: Rules) -> dict[str, Any]:
-    """The object in a message's value.
+def read_json(
+    value: bytes | None,
+    rules: Rules,
+    parse_int: Callable[[str], Any] | None = None,
+    parse_float: Callable[[str], Any] = float,
+) -> dict[str, Any]:
+    """The object in a message's value. `parse_int` (by default `whole_number`) and `parse_float` read its numbers.
 
     Raises:
         Dead: `too_large`, `too_deep`, `not_json`, or `invalid` when it is JSON but no object.
@@ -524,7 +596,12 @@ def read_json(value: bytes | None, rules: Rules) -> dict[str, Any]:
     if depth(value) > rules.max_depth:
         raise Dead("too_deep")
     try:
-        document = json.loads(value.decode("utf-8"), parse_constant=refuse_constant, parse_int=whole_number)
+        document = json.loads(
+            value.decode("utf-8"),
+            parse_constant=refuse_constant,
+            parse_int=parse_int or whole_number,
+            parse_float=parse_float,
+        )
     except ValueError:
         raise Dead("not_json") from None
     if not isinstance(document, dict):
@@ -910,6 +987,12 @@ def days_of_window_from(day: dt.date, as_of: dt.date) -> list[dt.date]:
 def window(day: dt.date, days: int) -> tuple[dt.date, ...]:
     """The `days` days that end with `day`, newest first."""
     return tuple(dt.date.fromordinal(day.toordinal() - back) for back in range(days))
+
+
+def basis_of(figures: Iterable[Row]) -> str:
+    """Which basis figures have: `exact`, `reported` or `mixed`, '' without any."""
+    bases = {row["basis"] for row in figures}
+    return "mixed" if len(bases) == 2 else "".join(bases)
 
 
 def ratio(part: int, whole: int) -> float | None:

@@ -26,7 +26,11 @@ NAMES = {
     "pingstream_sink_flush_seconds_bucket": {"le"},
     "pingstream_sink_rows_total": {"table"},
     "pingstream_state_scopes": set(),
+    "pingstream_state_accounts": set(),
     "pingstream_state_bytes": set(),
+    "pingstream_mrr": {"currency"},
+    "pingstream_mrr_12m_ago": set(),
+    "pingstream_mrr_retained": set(),
     "pingstream_ready": set(),
     "pingstream_build_info": {"version"},
     "pingstream_mau": {"population", "basis"},
@@ -34,7 +38,8 @@ NAMES = {
     "pingstream_feature_mau": {"population", "basis", "stage", "feature"},
     "pingstream_scopes_by_stages_used": {"population", "stages"},
 }
-"""Names and labels that a dashboard relies on. `sink_errors_total` has no sample before the first error."""
+"""Names and labels that a dashboard relies on. `sink_errors_total` has no sample before the first error, `seats` and
+`seats_added_28d` have none without accounts."""
 
 
 @pytest.mark.slow

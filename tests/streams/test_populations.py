@@ -15,7 +15,7 @@ from deploy.kafka.broker import LocalBroker
 from deploy.message import Message
 from sinks.topics import USAGE_PINGS
 from streams.forwarder import partition_of
-from streams.worker import REKEYED
+from streams.worker import rekeyed
 from tests.running import CHANGELOG, Site, WorkerProcess, assert_equals_oracle, new_site, wait_until
 from tests.strange import strange_records
 from tests.streams.nowhere import assert_nowhere
@@ -211,7 +211,7 @@ def test_no_user_id_goes_over_the_internal_topic(tmp_path: Path) -> None:
         site.drain(as_of=AS_OF)
         with site.tables() as client:
             assert_equals_oracle(client, site.read(), LAST_DAY)
-        assert len(site.read(REKEYED)) > 12
+        assert len(site.read(rekeyed("usage-pings"))) > 12
         integer = int(ids[2])
         assert_nowhere(site, [*map(str, ids), "Jane Licensee", "jane.licensee@example.com", "eyJ-secret-key",
                               integer.to_bytes(8, "little"), integer.to_bytes(8, "big")])  # fmt: skip

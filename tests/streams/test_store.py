@@ -14,7 +14,7 @@ from faust.stores import by_url
 from streams.ledger.state import DELTA, FORMAT, HEADER
 from streams.store import Store
 
-TOPIC = "pingstream-usage-changelog"
+TOPIC = "test-store-usage-changelog"
 
 
 @pytest.fixture
@@ -79,7 +79,8 @@ def test_a_tombstone_deletes_nothing(store: Store) -> None:
 
 async def test_partitions_of_others_are_dropped_when_recovery_ends(store: Store) -> None:
     recover(store, (0, b"mine", value(1, 1)), (3, b"gone", value(1, 2)), (3, b"gone", value(1, 1)))
-    await store.on_recovery_completed({TopicPartition(TOPIC, 0)}, set())
+    others = TopicPartition("test-store-another-changelog", 3)
+    await store.on_recovery_completed({TopicPartition(TOPIC, 0), others}, set())
     assert store.of_partition(0) == {b"mine": value(1, 1)}
     assert store.of_partition(3) == {} and not store.overtaken[3]
     assert store.nbytes == len(value(1, 1))

@@ -1,0 +1,160 @@
+"""Rows of the billing tables: the Arrow schema of each, columns in the table's order.
+
+Money is whole cents, days are days since 1970; columns of one prefix (`state_`, `movement_` …) are lists of equal length
+within a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+import pyarrow as pa
+
+DAYS = pa.list_(pa.date32())
+MOMENTS = pa.list_(pa.timestamp("us", "UTC"))
+STRINGS = pa.list_(pa.string())
+INTEGERS = pa.list_(pa.int64())
+PARTS = pa.list_(pa.decimal128(38))
+COUNTS = pa.list_(pa.int32())
+CELLS = pa.list_(pa.uint64())
+CUTS = pa.list_(pa.uint16())
+
+PROFILE_FIELDS = [
+    ("profile_day", DAYS),
+    ("profile_parent", STRINGS),
+    ("profile_country", STRINGS),
+    ("profile_geo", STRINGS),
+    ("profile_territory", STRINGS),
+    ("profile_segment", STRINGS),
+    ("profile_buyer_persona", STRINGS),
+    ("profile_acquisition_channel", STRINGS),
+    ("profile_acquisition_source", STRINGS),
+]
+
+ACCOUNT_SCHEMA = pa.schema(
+    [
+        ("account_id", pa.string()),
+        ("home", pa.uint32()),
+        ("first_day", pa.date32()),
+        ("tick_day", DAYS),
+        *PROFILE_FIELDS,
+        ("link_kind", STRINGS),
+        ("link_id", STRINGS),
+        ("link_subscription", STRINGS),
+        ("link_claimed", pa.list_(MOMENTS)),
+        ("movement_event", STRINGS),
+        ("movement_at", MOMENTS),
+        ("movement_subscription", STRINGS),
+        ("movement_kind", STRINGS),
+        ("movement_channel", STRINGS),
+        ("movement_plan_from", STRINGS),
+        ("movement_plan_to", STRINGS),
+        ("movement_seats_from", INTEGERS),
+        ("movement_seats_to", INTEGERS),
+        ("movement_mrr_from", INTEGERS),
+        ("movement_mrr_to", INTEGERS),
+        ("movement_seat_mrr", PARTS),
+        ("movement_tier_mrr", PARTS),
+        ("movement_discount_mrr", PARTS),
+        ("movement_price_mrr", PARTS),
+        ("addon_event", STRINGS),
+        ("addon_at", MOMENTS),
+        ("addon_channel", STRINGS),
+        ("addon_name", STRINGS),
+        ("addon_quantity", INTEGERS),
+        ("addon_amount", INTEGERS),
+        ("action_motion", STRINGS),
+        ("action_event", STRINGS),
+        ("action_at", MOMENTS),
+        ("action_channel", STRINGS),
+        ("cut_cells", pa.list_(CELLS)),
+        ("held_cut", CUTS),
+        ("held_day", DAYS),
+        ("held_rows", COUNTS),
+        ("held_seats", INTEGERS),
+        ("held_mrr", INTEGERS),
+        ("window_movement", pa.list_(pa.uint32())),
+        ("window_from", DAYS),
+        ("window_to", DAYS),
+        ("window_cut", CUTS),
+        ("retention_level", pa.list_(pa.uint8())),
+        ("retention_day", DAYS),
+        ("retention_base", INTEGERS),
+        ("retention_mrr", INTEGERS),
+        ("retention_current", INTEGERS),
+        ("retention_gross", INTEGERS),
+        ("retention_customers", COUNTS),
+        ("retention_churned", COUNTS),
+        ("family_day", DAYS),
+        ("family_parent", STRINGS),
+        ("family_base", INTEGERS),
+        ("family_mrr", INTEGERS),
+        ("row_version", pa.uint64()),
+    ]
+)
+
+SUBSCRIPTION_SCHEMA = pa.schema(
+    [
+        ("account_id", pa.string()),
+        ("subscription_id", pa.string()),
+        ("home", pa.uint32()),
+        ("state_day", DAYS),
+        ("state_last", DAYS),
+        ("state_deployment", STRINGS),
+        ("state_plan", STRINGS),
+        ("state_seats", INTEGERS),
+        ("state_mrr", INTEGERS),
+        ("base_day", DAYS),
+        ("base_mrr", INTEGERS),
+        ("added_day", DAYS),
+        ("added_seats", INTEGERS),
+        ("removed_seats", INTEGERS),
+        ("sync_day", DAYS),
+        ("sync_billable", INTEGERS),
+        ("sync_max", INTEGERS),
+        *PROFILE_FIELDS,
+        ("row_version", pa.uint64()),
+    ]
+)
+
+CELL_SCHEMA = pa.schema([("id", pa.uint64()), ("dimension", pa.string()), ("value", pa.string())])
+
+ACCOUNT_GROUPS = {
+    "tick": 1, "profile": 9, "link": 4, "movement": 15, "addon": 6, "action": 4, "cut": 1, "held": 5, "window": 4,
+    "retention": 8, "family": 4,
+}  # fmt: skip
+"""Columns of `billing_account` that are lists of equal length within a row, by the name of their group, in order."""
+
+SUBSCRIPTION_GROUPS = {"state": 6, "base": 2, "added": 3, "sync": 3, "profile": 9}
+"""The same of `billing_subscription`."""
+
+
+def array_block(
+    schema: pa.Schema,
+    keys: Sequence[tuple[Any, ...]],
+    widths: Mapping[str, int],
+    groups: Mapping[str, tuple[Sequence[tuple[Any, ...]], Sequence[int]]],
+    versions: Sequence[int],
+) -> pa.Table:
+    """Rows with columns of lists.
+
+    Args:
+        schema: key columns, then the groups' in the order of `widths`, then the version.
+        keys: of each row.
+        widths: how many columns a group has.
+        groups: the elements of a group's columns, of all rows one after the other, and how many each row has.
+        versions: of each row.
+    """
+    names = iter(schema)
+    columns = [pa.array(column, next(names).type) for column in zip(*keys, strict=True)]
+    for group, width in widths.items():
+        elements, lengths = groups[group]
+        offsets = pa.array([0, *accumulate(lengths)], pa.int32())
+        columns += [
+            pa.ListArray.from_arrays(offsets, pa.array(column, next(names).type.value_type))
+            for column in (zip(*elements, strict=True) if elements else [()] * width)
+        ]
+    columns.append(pa.array(versions, next(names).type))
+    return pa.Table.from_arrays(columns, schema=schema)

@@ -1,0 +1,34 @@
+-- Internal. Which subscription an id belongs to from first_day to the day before until: the one whose newest event by
+-- the end of the day carries it; of events at the same time that of the greatest account_id and subscription_id. Kinds:
+-- subscription (subscription_id), license (license_sha256), namespace (namespace_id).
+CREATE OR REPLACE VIEW {database}.link AS
+SELECT
+    kind_ AS kind, id_ AS id, account_id, subscription_id_ AS subscription_id,
+    toDate32(claimed_[1]) AS first_day, toDate32('2299-12-31') AS until
+FROM {database}.billing_account FINAL
+ARRAY JOIN
+    link_kind AS kind_, link_id AS id_, link_subscription AS subscription_id_, link_claimed AS claimed_
+WHERE cityHash64(kind_, id_) NOT IN (SELECT key FROM {database}.contended_id)
+UNION ALL
+SELECT kind, id, account_id, subscription_id, first_day, until
+FROM
+(
+    SELECT
+        kind_ AS kind, id_ AS id, account_id, subscription_id_ AS subscription_id, toDate32(at) AS first_day,
+        -- an event that is followed by another on the same day has no day at all
+        leadInFrame(toDate32(at), 1, toDate32('2299-12-31')) OVER
+        (
+            PARTITION BY kind_, id_ ORDER BY at, account_id, subscription_id_
+            ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
+        ) AS until
+    FROM
+    (
+        SELECT account_id, kind_, id_, subscription_id_, claimed_
+        FROM {database}.billing_account FINAL
+        ARRAY JOIN
+            link_kind AS kind_, link_id AS id_, link_subscription AS subscription_id_, link_claimed AS claimed_
+        WHERE cityHash64(kind_, id_) IN (SELECT key FROM {database}.contended_id)
+    )
+    ARRAY JOIN claimed_ AS at
+)
+WHERE first_day < until

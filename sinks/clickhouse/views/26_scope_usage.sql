@@ -1,0 +1,27 @@
+-- Internal. What stands for a scope on a day, figures above 0 alone, as arrays of names' ids and users: its exact ones
+-- where it has an exact mau above 0, else what it reports itself.
+CREATE OR REPLACE VIEW {database}.scope_usage AS
+SELECT
+    as_of,
+    toString(population) AS population,
+    scope_id,
+    true AS is_exact,
+    arrayFilter((name, users) -> users > 0, arrayResize(usage_day.names, length(usage_day.mau)), usage_day.mau) AS used,
+    arrayFilter(users -> users > 0, arrayMap(users -> toUInt64(users), usage_day.mau)) AS users
+FROM {database}.usage_day FINAL
+WHERE population IN ('self_managed', 'group') AND usage_day.mau[1] > 0
+UNION ALL
+SELECT told.as_of, toString(told.population), told.scope_id, false, told.names, told.mau
+FROM
+(
+    SELECT as_of, population, scope_id, names, mau
+    FROM {database}.reported_day
+    WHERE population IN ('self_managed', 'group') AND NOT falls AND notEmpty(names)
+) AS told
+LEFT ANTI JOIN
+(
+    SELECT as_of, population, scope_id
+    FROM {database}.usage_day FINAL
+    WHERE population IN ('self_managed', 'group') AND usage_day.mau[1] > 0
+) AS counted
+    ON counted.as_of = told.as_of AND counted.population = told.population AND counted.scope_id = told.scope_id

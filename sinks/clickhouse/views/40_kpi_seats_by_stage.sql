@@ -1,0 +1,34 @@
+-- Seats of the subscriptions a scope of which uses the stage, each subscription's once, and the users of the stage in
+-- all of their scopes. basis says how these were counted: exact, reported, or mixed where scopes of both kinds add up.
+CREATE OR REPLACE VIEW {database}.kpi_seats_by_stage AS
+SELECT
+    as_of,
+    deployment,
+    stage,
+    multiIf(max(has_exact) AND max(has_reported), 'mixed', max(has_exact), 'exact', 'reported') AS basis,
+    sum(seats_) AS seats,
+    sum(users_) AS active_users
+FROM
+(
+    SELECT
+        used.as_of AS as_of,
+        bought.deployment AS deployment,
+        naming.stage AS stage,
+        any(bought.seats) AS seats_,
+        sum(used.users_) AS users_,
+        max(used.is_exact) AS has_exact,
+        max(NOT used.is_exact) AS has_reported
+    FROM
+    (
+        SELECT as_of, account_id, subscription_id, is_exact, used_, users_
+        FROM {database}.subscription_usage
+        ARRAY JOIN used AS used_, users AS users_
+    ) AS used
+    INNER JOIN (SELECT id, stage FROM {database}.figure_name FINAL WHERE stage != '' AND feature = '') AS naming
+        ON naming.id = used.used_
+    INNER JOIN {database}.subscription_day AS bought
+        ON bought.as_of = used.as_of AND bought.account_id = used.account_id
+        AND bought.subscription_id = used.subscription_id
+    GROUP BY as_of, deployment, stage, used.account_id, used.subscription_id
+)
+GROUP BY as_of, deployment, stage

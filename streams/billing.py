@@ -1,0 +1,126 @@
+"""The billing half: events into accounts, their rows, live seats and MRR."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+
+from sinks.prometheus import Metrics
+from streams.clock import AsOfClock
+from streams.ledger.billing.account import Account
+from streams.ledger.billing.book import Book, Folded, Rules
+from streams.ledger.billing.cells import Cells
+from streams.ledger.billing.live import LiveBilling
+from streams.ledger.billing.rows import AccountRows
+from streams.rows import RowSink
+from streams.side import LetterRow, WriteState
+
+WRITE_ACCOUNTS = 5_000
+"""Accounts whose rows are written at once."""
+
+WRITE_EVENTS = 100_000
+"""And no more once they have so many events together: what is in memory at a time."""
+
+PUT_OFF_SECONDS = 20.0
+"""While it is far behind, the worker writes rows no more often than this: most of them would be written over soon."""
+
+LIVE_ACCOUNTS = 500
+"""Accounts of a partition that are counted for Prometheus in one idle moment."""
+
+
+class BillingSide:
+    """Books of accounts; see `streams.side`.
+
+    Rows are made of events that are durable, and the state tells which accounts' rows are still to be written. So a flush that
+    is far behind may be acknowledged without them: whoever has the partition next writes them.
+    """
+
+    def __init__(self, rows: RowSink, clock: AsOfClock, rules: Rules, metrics: Metrics) -> None:
+        self._rows = rows
+        self._clock = clock
+        self._rules = rules
+        self._metrics = metrics
+        self._cells = Cells()
+        self._live = LiveBilling()
+        self._written_at = time.monotonic()
+
+    def open(self, partition: int, values: Mapping[bytes, bytes]) -> Book:
+        """A book of recovered state."""
+        return Book(partition, values, self._rules)
+
+    def prepare(self, books: Mapping[int, Book], folded: Mapping[int, Folded]) -> None:
+        """Nothing: rows are made of what is durable."""
+
+    async def write(
+        self,
+        books: Mapping[int, Book],
+        folded: Mapping[int, Folded],
+        prepared: None,
+        letters: Sequence[LetterRow],
+        behind: bool,
+        write_state: WriteState,
+        still_ours: Callable[[], bool],
+    ) -> bool:
+        """Writes letters, and the rows of all accounts that were touched; far behind, only now and then."""
+        if letters and not await self._rows.write_letters(letters, still_ours):
+            return False
+        if behind and time.monotonic() - self._written_at < PUT_OFF_SECONDS:
+            return True
+        for partition in folded:
+            if not await self._write_accounts(books[partition], write_state, still_ours):
+                return False
+        return True
+
+    async def roll(self, book: Book, as_of: int, write_state: WriteState, still_ours: Callable[[], bool]) -> bool:
+        """Writes what was put off. Days need no rows of their own: rows tell of days to come as well."""
+        return await self._write_accounts(book, write_state, still_ours)
+
+    async def _write_accounts(self, book: Book, write_state: WriteState, still_ours: Callable[[], bool]) -> bool:
+        while book.dirty:
+            rows = AccountRows()
+            accounts = book.rows(WRITE_ACCOUNTS, WRITE_EVENTS, self._cells, rows)
+            if not await self._rows.write_accounts(self._cells, rows, still_ours):
+                return False
+            if change := book.written(accounts):
+                await write_state({book.partition: [change]})
+            self._count(book.partition, accounts)
+            await asyncio.sleep(0)
+        self._written_at = time.monotonic()
+        return True
+
+    def _count(self, partition: int, accounts: Mapping[bytes, Account]) -> None:
+        day = self._clock.day()
+        for digest, account in accounts.items():
+            self._live.count((partition, digest), account, day)
+
+    def taken_over(self) -> None:
+        """Live figures begin anew."""
+        self._live = LiveBilling()
+
+    def note(self, books: Mapping[int, Book], folded: Mapping[int, Folded], as_of: int) -> None:
+        """Nothing beyond what is counted of every message: live figures follow the rows."""
+
+    def count_live(self, books: Mapping[int, Book], day: int) -> bool:
+        """Counts accounts that no message has touched, some at a time. False when none are left."""
+        left = False
+        for partition, book in books.items():
+            new = (digest for digest in book.accounts if not self._live.knows((partition, digest), day))
+            some = list(islice(new, LIVE_ACCOUNTS))
+            self._count(partition, {digest: book.account(digest) for digest in some})
+            left |= bool(some)
+        return left
+
+    def refresh(self) -> None:
+        """Brings the gauges of the live figures up to date."""
+        metrics, live = self._metrics, self._live
+        metrics.seats.clear()
+        metrics.seats_added.clear()
+        for plan, seats in live.seats.items():
+            metrics.seats.labels(plan).set(seats)
+        for plan, seats in live.seats_added.items():
+            metrics.seats_added.labels(plan).set(seats)
+        metrics.mrr.labels(self._rules.reporting_currency).set(live.mrr / 100)
+        metrics.mrr_12m_ago.set(live.base / 100)
+        metrics.mrr_retained.set(live.retained / 100)

@@ -1,0 +1,37 @@
+"""Billing events as their messages, short to write down."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+from schemas.billing import BillingEvent, read_billing_event
+
+_ids = itertools.count()
+LIMIT = 8 * 1024 * 1024
+
+Document = dict[str, Any]
+
+
+def document(type_: str, occurred_at: str, account: str = "A", **fields: Any) -> Document:
+    """An event; `occurred_at` may be a day."""
+    moment = occurred_at if "T" in occurred_at else f"{occurred_at}T00:00:00Z"
+    return {
+        "event_id": f"e{next(_ids):06d}", "type": type_, "occurred_at": moment, "account_id": account,
+    } | fields  # fmt: skip
+
+
+def subscribed(type_: str, occurred_at: str, seats: int, mrr: str, *, plan: str = "premium", **more: Any) -> Document:
+    """An event of a subscription, `S` of account `A` if nothing else is said."""
+    account = more.pop("account", "A")
+    common = {name: more.pop(name) for name in ("event_id", "sequence", "channel") if name in more}
+    block = {
+        "subscription_id": "S", "deployment": "self_managed", "plan": plan, "seats": seats, "mrr": mrr, "currency": "USD",
+    } | more  # fmt: skip
+    return document(type_, occurred_at, account, subscription=block, **common)
+
+
+def event(of: Document) -> BillingEvent:
+    """A document as the ledger takes it."""
+    return read_billing_event(json.dumps(of).encode(), "USD", LIMIT)

@@ -1,0 +1,196 @@
+"""Books of accounts: what is judged how, what is kept, and what comes after a crash."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from schemas.dead_letters import HEADER_ATTEMPT
+from streams.ledger.billing.book import Book, Rules
+from streams.ledger.billing.cells import Cells
+from streams.ledger.billing.rows import AccountRows
+from streams.ledger.billing.state import FORMAT, PIECE_BYTES, account_digest, partition_key, piece_key
+from streams.ledger.state import HEADER, StateError
+from tests.streams.ledger.billing.events import Document, document, subscribed
+from tests.streams.ledger.billing.test_days import day
+from tests.streams.ledger.record import Record
+
+NOON = day("2025-06-01") * 86_400_000 + 43_200_000
+ALL = 10**9
+
+
+class Desk:
+    """One book and what the changelog has of it."""
+
+    def __init__(self, values: dict[bytes, bytes] | None = None) -> None:
+        self.values = values if values is not None else {}
+        self.book = Book(0, self.values, Rules())
+        self.offset = 0
+        self._keep([self.book.claim(0)])
+
+    def _keep(self, changes: Iterable[tuple[bytes, bytes]]) -> None:
+        self.values.update(changes)
+
+    def take(
+        self, *documents: Document | bytes, attempt: int = 0, timestamp: int = NOON
+    ) -> tuple[dict[str, int], list[Any]]:
+        """Folds messages as one flush; gives the outcomes and the letters."""
+        headers = ((HEADER_ATTEMPT, str(attempt).encode()),) if attempt else ()
+        records = []
+        for one in documents:
+            value = one if isinstance(one, bytes) else json.dumps(one).encode()
+            records.append(Record(b"A", value, self.offset, timestamp, headers))
+            self.offset += 1
+        done = self.book.fold(records, 0)
+        self._keep(done.changes)
+        return {str(outcome): number for outcome, number in done.tally.outcomes.items()}, done.letters
+
+    def again(self, *documents: Document, offset: int) -> dict[str, int]:
+        """The same messages from the same place, as after a crash."""
+        records = [Record(b"A", json.dumps(one).encode(), offset + at, NOON) for at, one in enumerate(documents)]
+        done = self.book.fold(records, 0)
+        self._keep(done.changes)
+        return {str(outcome): number for outcome, number in done.tally.outcomes.items()}
+
+    def restarted(self) -> Desk:
+        """Another owner's."""
+        return Desk(self.values)
+
+    def write(self) -> AccountRows:
+        """Writes all rows that are to be written."""
+        rows = AccountRows()
+        change = self.book.written(self.book.rows(ALL, ALL, Cells(), rows))
+        if change is not None:
+            self._keep([change])
+        return rows
+
+
+def test_the_first_content_of_an_id_stands() -> None:
+    desk = Desk()
+    first = subscribed("subscription_created", "2025-01-01", 10, "100.00")
+    same = dict(reversed(first.items()))
+    other = first | {"subscription": first["subscription"] | {"seats": 11}}
+    assert desk.take(first)[0] == {"applied": 1}
+    assert desk.take(same)[0] == {"duplicate": 1}
+    outcomes, (letter,) = desk.take(other)
+    assert outcomes == {"dead": 1}
+    assert (letter.reason, letter.place) == ("conflict", (0, 2))
+    assert "`$.event_id`" in letter.sentence
+    assert [move.seats_to for move in desk.book.account(account_digest("A")).movements] == [10]
+    # in one flush too, and of another account it is another event
+    second = document("outreach_requested", "2025-01-01")
+    elsewhere = second | {"account_id": "B", "x": 1}
+    assert desk.take(second, second, second | {"x": 1}, elsewhere)[0] == {"applied": 2, "duplicate": 1, "dead": 1}
+
+
+def test_a_replayed_letter_is_folded_again_and_other_content_stays_a_conflict() -> None:
+    desk = Desk()
+    first = document("outreach_requested", "2025-01-01", channel="partner")
+    desk.take(first)
+    assert desk.take(first, attempt=1)[0] == {"applied": 1}
+    outcomes, (letter,) = desk.take(first | {"channel": "automatic"}, attempt=2)
+    assert outcomes == {"dead": 1}
+    assert (letter.reason, letter.attempt) == ("conflict", 2)
+
+
+def test_future_is_more_than_a_day_after_the_received_time_to_the_microsecond() -> None:
+    desk = Desk()
+    at = document("outreach_requested", "2025-06-02T12:00:00Z")
+    behind = document("outreach_requested", "2025-06-02T12:00:00.000001Z")
+    outcomes, (letter,) = desk.take(at, behind)
+    assert outcomes == {"applied": 1, "dead": 1}
+    assert (letter.reason, letter.place) == ("future", (0, 1))
+    assert desk.take(behind, timestamp=NOON + 1)[0] == {"applied": 1}
+
+
+def test_what_comes_again_from_its_place_is_applied_again() -> None:
+    desk = Desk()
+    events = [document("outreach_requested", f"2025-01-0{number}") for number in (1, 2, 3)]
+    desk.take(*events)
+    desk.write()
+    after = desk.restarted()
+    assert after.book.dirty == 0
+    assert after.again(*events, offset=0) == {"applied": 3}
+    assert after.book.dirty == 1  # the rows may not be there
+    assert len(after.book.events(account_digest("A"))) == 3
+
+
+def test_the_state_knows_whose_rows_are_missing() -> None:
+    desk = Desk()
+    desk.take(document("outreach_requested", "2025-01-01"), document("outreach_requested", "2025-01-01", "B"))
+    desk.write()
+    desk.take(document("outreach_requested", "2025-01-02", "B"))
+    after = desk.restarted()
+    assert after.book.dirty == 1
+    assert after.book.needs_roll(0)
+    rows = after.write()
+    assert [key[0] for key in rows.accounts] == ["B"]
+    assert after.restarted().book.dirty == 0
+
+
+def test_a_later_owners_rows_stand_whatever_the_older_one_still_writes() -> None:
+    desk = Desk()
+    desk.take(document("outreach_requested", "2025-01-01"))
+    old = desk.write().versions[0]
+    after = desk.restarted()
+    after.take(document("outreach_requested", "2025-01-02"))
+    assert after.write().versions[0] > old
+    desk.book.fold([], 0)
+    assert desk.book.version < after.book.version
+
+
+def test_a_message_under_a_wrong_key_goes_home_with_its_place() -> None:
+    rules = Rules(partitions=2, partition_of=lambda key: int(key == b"B"))
+    here, home = Book(0, values := {}, rules), Book(1, others := {}, rules)
+    values.update([here.claim(0)])
+    others.update([home.claim(0)])
+    message = json.dumps(document("outreach_requested", "2025-01-01", "B")).encode()
+    done = here.fold([Record(None, message, 7, NOON)], 0)
+    assert done.tally.outcomes == {}
+    (sent,) = done.forwards
+    assert (sent.key, sent.timestamp) == (b"B", NOON)
+    arrived = Record(sent.key, sent.value, 0, sent.timestamp)
+    # forwarded twice, as the first owner fell before its commit; and read twice, as the home did
+    taken = home.fold([], 0, [arrived, arrived._replace(offset=1)])
+    others.update(taken.changes)
+    assert dict(taken.tally.outcomes) == {"applied": 1}
+    after = Book(1, others, rules)
+    others.update([after.claim(0)])
+    assert dict(after.fold([], 0, [arrived]).tally.outcomes) == {"applied": 1}
+    assert dict(after.fold([], 0, [arrived._replace(offset=1)]).tally.outcomes) == {}
+    conflict = json.dumps(json.loads(message) | {"x": 1}).encode()
+    (sent,) = here.fold([Record(None, conflict, 8, NOON)], 0).forwards
+    (letter,) = after.fold([], 0, [Record(sent.key, sent.value, 2, sent.timestamp)]).letters
+    assert (letter.reason, letter.place) == ("conflict", (0, 8))
+
+
+def test_ten_thousand_events_in_small_values() -> None:
+    desk = Desk()
+    created = subscribed("subscription_created", "2020-01-01", 1, "10.00")
+    changes = [
+        subscribed("quantity_changed", f"202{n // 2500}-{1 + n % 12:02d}-{1 + n % 28:02d}", 1 + n % 50, "10.00", event_id=f"n{n}")
+        for n in range(9_999)
+    ]  # fmt: skip
+    desk.take(created, *changes[:-1])
+    largest = max(map(len, desk.values.values()))
+    before = dict(desk.values)
+    assert desk.take(changes[-1])[0] == {"applied": 1}
+    written = [key for key, value in desk.values.items() if before.get(key) != value]
+    assert len(written) == 2  # the last piece, and the partition's own record
+    assert largest < 2 * PIECE_BYTES
+    digest = account_digest("A")
+    assert len(desk.restarted().book.account(digest).movements) == 10_000
+    del desk.values[piece_key(digest, 3)]
+    with pytest.raises(StateError, match="piece 3"):
+        Book(0, desk.values, Rules()).account(digest)
+
+
+def test_the_state_of_a_newer_program_is_refused() -> None:
+    desk = Desk()
+    key = partition_key(0)
+    desk.values[key] = HEADER.pack(FORMAT + 1, 3, 1, 1) + desk.values[key][HEADER.size :]
+    with pytest.raises(StateError, match="run the newer version again"):
+        Book(0, desk.values, Rules())

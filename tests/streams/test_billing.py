@@ -1,0 +1,98 @@
+"""Accounts and what they use, through real processes: several workers, everything twice, kills, another Kafka."""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+from collections import Counter
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from deploy.fleet import Fleet, FleetSpec
+from deploy.kafka.broker import LocalBroker
+from sinks.topics import BILLING_EVENTS, USAGE_PINGS
+from tests.oracle.billing import BillingExpected
+from tests.running import Site, WorkerProcess, assert_equals_oracle, new_site, wait_until
+from tests.strange import strange_records
+from tests.strange_billing import LICENCES, strange_billing_records
+
+LAST_DAY = dt.date(2026, 3, 20)
+AS_OF = LAST_DAY.isoformat()
+PARTITIONS = 4
+
+
+@pytest.mark.slow
+def test_a_fleet_with_its_accounts_sent_twice_and_the_live_gauges(tmp_path: Path) -> None:
+    spec = FleetSpec(
+        last_day=LAST_DAY, days=30, seed=51, installations=6, groups=4, users=5, accounts=14, billing_days=548,
+        duplicates=0.05, reordered=0.1, late=0.02, future=0.02, broken=0.03, wrong_keys=0.1, conflicts=0.04, late_billing=0.2,
+    )  # fmt: skip
+    messages = list(Fleet(spec).messages())
+    with new_site(tmp_path) as site:
+        site.send(messages)
+        with site.worker(as_of=AS_OF) as worker:
+            worker.wait_ready()
+            worker.wait_caught_up()
+            expected = assert_written(site)
+            assert worker.outcomes() == +Counter(expected.outcomes)
+            assert {row["account_id"] for row in expected.kpi_account_usage} > {""}
+            assert any(row["mau"] for row in expected.kpi_seat_utilization)
+
+            def live() -> dict[tuple[str, tuple[str, ...]], Decimal]:
+                return {
+                    (name.removeprefix("pingstream_"), labels): Decimal(str(value))
+                    for (name, labels), value in worker.metrics().items()
+                    if name.removeprefix("pingstream_")
+                    in ("seats", "seats_added_28d", "mrr", "mrr_12m_ago", "mrr_retained")
+                    and value
+                }
+
+            wanted = {key: value for key, value in expected.gauges.items() if value}
+            wait_until(lambda: live() == wanted, f"the gauges are {wanted}")
+        site.send(messages)
+        site.drain(as_of=AS_OF)
+        assert_written(site)
+
+
+@pytest.mark.slow
+def test_workers_that_come_and_go_amid_strange_messages_and_another_kafka(tmp_path: Path) -> None:
+    seed = 52
+    chance = random.Random(seed)
+    pings = strange_records(seed, 300, partitions=PARTITIONS, last_day=LAST_DAY, own=LICENCES)
+    events = strange_billing_records(seed, 500, partitions=PARTITIONS, last_day=LAST_DAY)
+    with new_site(tmp_path) as site, site.clickhouse() as clickhouse:
+        dsn = clickhouse.found(r"PINGSTREAM_CLICKHOUSE=(http://\S+)")
+        site.send([])
+        workers: list[WorkerProcess] = []
+        try:
+            for third in range(3):
+                folder = str(tmp_path / f"worker{third}")
+                workers.append(site.worker(clickhouse=dsn, as_of=AS_OF, data_dir=folder))
+                workers[-1].wait_ready()
+                site.send_raw(pings[third * 100 : (third + 1) * 100])
+                site.send_raw(events[third * 150 : (third + 1) * 150], BILLING_EVENTS)
+                if third:
+                    chance.choice(workers).kill()
+        finally:
+            for worker in workers:
+                worker.kill()
+        site.send_raw(events[450:], BILLING_EVENTS)
+        site.drain(clickhouse=dsn, as_of=AS_OF, data_dir=str(tmp_path / "last"))
+        assert_written(site, dsn)
+
+        # Another Kafka, with nothing of the state: the same messages again, behind tables that are full.
+        with LocalBroker(tmp_path / "kafka2", port=0) as broker:
+            second = Site(tmp_path, broker)
+            second.send([])
+            second.send_raw(pings)
+            second.send_raw(events, BILLING_EVENTS)
+            second.drain(clickhouse=dsn, as_of=AS_OF)
+            assert_written(second, dsn)
+
+
+def assert_written(site: Site, dsn: str | None = None) -> BillingExpected:
+    """Every table and view is what the oracle makes of both topics."""
+    with site.tables(dsn) as client:
+        return assert_equals_oracle(client, [*site.read(USAGE_PINGS), *site.read(BILLING_EVENTS)], LAST_DAY)
