@@ -41,11 +41,11 @@ def seats_synced(payload: Payload, account: str, subscription: str) -> Payload:
 
     Args:
         payload: the sync. Somebody may have added `account_id` and `subscription_id` to it.
-        account: `account_id` of syncs that have none, '' if all have one.
-        subscription: `subscription_id`, likewise.
+        account: `account_id` of syncs that have none; without one the installation stands for it, by its `instance_id`.
+        subscription: `subscription_id`, likewise; without one the event speaks for no subscription.
 
     Raises:
-        NoLicenseSync: it is none, does not say whose it is, or holds what makes no event.
+        NoLicenseSync: it is none, names neither an account nor itself, or holds what makes no event.
     """
     try:
         sync = decode(payload.raw)  # with numbers as they are written, which `payload.document` has not
@@ -53,14 +53,10 @@ def seats_synced(payload: Payload, account: str, subscription: str) -> Payload:
         sync = None
     if not isinstance(sync, dict) or not any(name in sync for name in _COUNTS.values()):
         raise NoLicenseSync(f"no licence sync: it has neither {' nor '.join(f'`{name}`' for name in _COUNTS.values())}")
-    account_id = sync.get("account_id") or account
+    account_id = sync.get("account_id") or account or sync.get("instance_id") or sync.get("hostname")
     subscription_id = sync.get("subscription_id") or subscription
-    for value, name, flag in (
-        (account_id, "account_id", "--account"),
-        (subscription_id, "subscription_id", "--subscription"),
-    ):
-        if not value:
-            raise NoLicenseSync(f"it does not say whose it is: give {flag}, or add `{name}` to it")
+    if not account_id:
+        raise NoLicenseSync("it does not say whose it is: give --account, or add `account_id` to it")
     identity = json.dumps([subscription_id, *map(sync.get, _IDENTITY)], default=str)
     event = {
         "event_id": f"license-sync-{hashlib.sha256(identity.encode()).hexdigest()[:32]}",
@@ -68,7 +64,7 @@ def seats_synced(payload: Payload, account: str, subscription: str) -> Payload:
         "occurred_at": sync.get("timestamp"),
         "account_id": account_id,
         "channel": "automatic",
-        "seat_sync": {"subscription_id": subscription_id} | {field: sync.get(name) for field, name in _COUNTS.items()},
+        "seat_sync": {"subscription_id": subscription_id or None} | {field: sync.get(name) for field, name in _COUNTS.items()},
     }
     raw = json.dumps(event, default=str).encode()
     try:

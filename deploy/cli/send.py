@@ -56,7 +56,8 @@ def command(
     nothing of any file is sent. FILE may be - for standard input.
 
     A licence sync is what a self-managed installation tells the Customers Portal each day. It holds neither account nor
-    subscription, so both are given here, or stand in it as `account_id` and `subscription_id`. The licence key is left out.
+    subscription: give both here, or add them to it as `account_id` and `subscription_id`. Without an account the installation
+    stands for it, without a subscription no subscription shows the users. The licence key is left out.
 
     \b
     Examples:

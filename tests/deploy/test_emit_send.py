@@ -520,6 +520,13 @@ def test_a_licence_sync_may_say_itself_whose_it_is() -> None:
     assert seats_synced(sync(**own), "A-1", "A-S1") == seats_synced(sync(), "A-9", "A-S9")
 
 
+def test_a_licence_sync_that_says_nothing_of_its_account_stands_under_its_installation() -> None:
+    found = read_billing_event(seats_synced(sync(), "", "").raw, "USD", 10_000)
+    assert (found.account_id, found.sync) == ("i-1", SeatSync("", 70, 75))
+    found = read_billing_event(seats_synced(sync(instance_id=None), "", "").raw, "USD", 10_000)
+    assert found.account_id == "gitlab.example.com"
+
+
 def test_a_licence_sync_with_one_count() -> None:
     unknown = read_billing_event(seats_synced(sync(billable_users_count=None), "A-1", "A-S1").raw, "USD", 10_000)
     assert unknown.sync == SeatSync("A-S1", None, 75)
@@ -528,8 +535,7 @@ def test_a_licence_sync_with_one_count() -> None:
 @pytest.mark.parametrize(
     ("payload", "account", "complaint"),
     [
-        (sync(), "", "give --account, or add `account_id`"),
-        (sync(account_id="A-1"), "A-1", "give --subscription, or add `subscription_id`"),
+        (sync(instance_id=None, hostname=""), "", "give --account, or add `account_id`"),
         (sync(account_id=7, subscription_id="A-S1"), "", "at `$.account_id`"),
         (sync(subscription_id="x" * 257), "A-1", "at `$.subscription_id`"),
         (sync(subscription_id="A-S1", timestamp=None), "A-1", "at `$.timestamp`"),
@@ -555,9 +561,10 @@ async def test_send_licence_syncs(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "syncs.jsonl").write_text("\n".join(map(json.dumps, syncs)))
     arguments = ["send", "--as", "license-sync", "--subscription", "A-S1", str(tmp_path / "syncs.jsonl")]
 
-    refused = run(*arguments, kafka=settings.kafka)
+    (tmp_path / "nobodys.json").write_text(json.dumps(SYNC | {"instance_id": None, "hostname": None}))
+    refused = run(*arguments, str(tmp_path / "nobodys.json"), kafka=settings.kafka)
     assert refused.returncode == 1
-    assert b"syncs.jsonl: document 1: it does not say whose it is: give --account" in refused.stderr
+    assert b"nobodys.json: document 1: it does not say whose it is: give --account" in refused.stderr
     assert b"nothing was sent" in refused.stderr and await read(settings, begin) == []
 
     done = run(*arguments, "--account", "A-1", kafka=settings.kafka)
