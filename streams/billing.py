@@ -23,8 +23,9 @@ WRITE_ACCOUNTS = 5_000
 WRITE_EVENTS = 100_000
 """And no more once they have so many events together: what is in memory at a time."""
 
-PUT_OFF_SECONDS = 20.0
-"""While it is far behind, the worker writes rows no more often than this: most of them would be written over soon."""
+PUT_OFF_SECONDS = 300.0
+"""While it is far behind, the worker writes no rows for so long: most of them would be written over soon, and half-read accounts
+would stand where whole ones may stand already."""
 
 LIVE_ACCOUNTS = 500
 """Accounts of a partition that are counted for Prometheus in one idle moment."""

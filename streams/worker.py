@@ -121,8 +121,8 @@ class Worker:
             max_request_size=max(64 * 1024 * 1024, 2 * settings.max_message_bytes),
         )
         await producer.start()
-        rows = RowSink(self._connect, settings.database, self.metrics)
-        pipelines = [self._pipeline(source, producer, rows) for source in streams.sources]
+        rows = [RowSink(self._connect, settings.database, self.metrics) for _ in streams.sources]
+        pipelines = [self._pipeline(source, producer, sink) for source, sink in zip(streams.sources, rows, strict=True)]
         web = Web(
             self.metrics,
             lambda: (
@@ -159,7 +159,8 @@ class Worker:
             await asyncio.wait_for(producer.stop(), 1)
         with contextlib.suppress(Exception):
             await web.stop()
-        rows.close()
+        for sink in rows:
+            sink.close()
         if self._ended is not None:
             log.error("worker ends", reason=self._ended)
             return 1
@@ -258,7 +259,7 @@ class Worker:
         self,
         streams: StreamsApp,
         pipelines: Sequence[Pipeline[Any, Any]],
-        rows: RowSink,
+        rows: Sequence[RowSink],
         ends: Mapping[TopicPartition, int],
     ) -> None:
         begun = asyncio.get_running_loop().time()
@@ -266,7 +267,7 @@ class Worker:
             await asyncio.sleep(0.1)
             ready = all(pipeline.ready for pipeline in pipelines)
             self.metrics.ready.set(ready)
-            if ready or rows.failing is not None:
+            if ready or any(sink.failing is not None for sink in rows):
                 begun = asyncio.get_running_loop().time()
             elif asyncio.get_running_loop().time() - begun > READY_SECONDS:
                 self._ended = (

@@ -1,10 +1,11 @@
-"""The database's schema: numbered migrations, forwards only, and one `.sql` file a view, made anew each time.
+"""The database's schema: numbered migrations, forwards only, and one `.sql` file a view, made anew when any has changed.
 
 Everything is idempotent, so two workers that start together do no harm.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from importlib import resources
@@ -76,13 +77,34 @@ def migrate(client: Client, database: str) -> list[Migration]:
         for statement in _statements(step.sql, database):
             client.command(statement)
         client.command(f"INSERT INTO {database}.schema_migration (number, name) VALUES ({step.number}, '{step.name}')")
-    for view in sorted((resources.files(__package__) / "views").iterdir(), key=lambda file: file.name):
-        if view.name.endswith(".sql"):
-            sql = view.read_text()
-            definition = " ".join(line.removeprefix("--").strip() for line in sql.splitlines() if line.startswith("--"))
-            for statement in _statements(sql, database):
-                client.command(statement + "\nCOMMENT '" + definition.replace("'", "''") + "'")
+    _make_views(client, database)
     return taken
+
+
+def _make_views(client: Client, database: str) -> None:
+    """Makes all views, or none where they are as they should be."""
+    files = sorted((resources.files(__package__) / "views").iterdir(), key=lambda file: file.name)
+    texts = [file.read_text() for file in files if file.name.endswith(".sql")]
+    digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()
+    client.command(
+        f"CREATE TABLE IF NOT EXISTS {database}.schema_views (views UInt32, digest String, made_at DateTime64(6, 'UTC') DEFAULT now64(6)) "
+        "ENGINE = ReplacingMergeTree(made_at) ORDER BY tuple()"
+    )
+    made = client.query(f"SELECT views, digest FROM {database}.schema_views FINAL").result_rows
+    there = client.query(
+        "SELECT count() FROM system.tables WHERE database = {database:String} AND engine = 'View'",
+        parameters={"database": database},
+    ).result_rows[0][0]
+    if made == [(there, digest)]:
+        return
+    for sql in texts:
+        definition = " ".join(line.removeprefix("--").strip() for line in sql.splitlines() if line.startswith("--"))
+        for statement in _statements(sql, database):
+            client.command(statement + "\nCOMMENT '" + definition.replace("'", "''") + "'")
+    client.command(
+        f"INSERT INTO {database}.schema_views (views, digest) "
+        f"SELECT count(), '{digest}' FROM system.tables WHERE database = '{database}' AND engine = 'View'"
+    )
 
 
 def _statements(sql: str, database: str) -> Iterator[str]:

@@ -23,7 +23,8 @@ pytestmark = [pytest.mark.broker, pytest.mark.timeout(150)]
 RUN_SECONDS = 60.0
 VIEWS = (
     "kpi_mau", "kpi_user_count", "kpi_smau", "kpi_smau_factor", "kpi_feature_mau", "kpi_feature_mau_factor", "kpi_stage_adoption",
-    "kpi_usage_pings",
+    "kpi_usage_pings", "kpi_net_retention", "kpi_mrr", "kpi_mrr_movement", "kpi_seats", "kpi_seats_added", "kpi_tier_movement",
+    "kpi_addons", "kpi_self_service_total", "kpi_seat_utilization", "kpi_account_usage",
 )  # fmt: skip
 
 

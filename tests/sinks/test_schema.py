@@ -25,6 +25,25 @@ def test_migrating_twice_is_once(client: Client) -> None:
     assert applied(client, "metrics_of_mine") == current()
 
 
+def test_views_are_made_again_when_one_is_gone_or_another_program_made_them(client: Client) -> None:
+    def made_at() -> object:
+        return client.query("SELECT made_at FROM pingstream.schema_views FINAL").result_rows
+
+    migrate(client, "pingstream")
+    first = made_at()
+    migrate(client, "pingstream")
+    assert made_at() == first
+    client.command("DROP VIEW pingstream.kpi_mau")
+    migrate(client, "pingstream")
+    assert client.query("SELECT * FROM pingstream.kpi_mau").result_rows == []
+    assert (second := made_at()) != first
+    client.command(
+        "INSERT INTO pingstream.schema_views (views, digest) SELECT views, 'another' FROM pingstream.schema_views FINAL"
+    )
+    migrate(client, "pingstream")
+    assert made_at() != second
+
+
 def test_a_newer_database_is_refused(client: Client) -> None:
     migrate(client, "pingstream")
     client.command("INSERT INTO pingstream.schema_migration (number, name) VALUES (9999, 'of the future')")

@@ -107,8 +107,12 @@ class Base:
         counters: int = 0,
         failed_counters: int = 0,
         row_version: int = 1,
+        **more: Any,
     ) -> None:
-        """A ping of `<uuid>@h`, or of GitLab.com (uuid 'saas'). None as figures or users_by: it has no such key."""
+        """A ping of `<uuid>@h`, or of GitLab.com (uuid 'saas'). None as figures or users_by: it has no such key.
+
+        more: further columns of the table.
+        """
         saas = uuid == "saas"
         population = ("group" if namespace_id else "gitlab_com") if saas else "self_managed"
         row: dict[str, Any] = {"uuid": uuid, "hostname": "gitlab.com" if saas else "h", "namespace_id": namespace_id}
@@ -122,7 +126,7 @@ class Base:
             "users_by_value": [value for _, value in users_by or {}],
             "users_by_users": [*(users_by or {}).values()],
         }
-        self._insert("ping", row)
+        self._insert("ping", row | more)
 
     def rows(self, view: str, columns: str = "*", where: str = "1", settings: str = "") -> list[tuple[Any, ...]]:
         """Sorted rows; a day is its number."""
