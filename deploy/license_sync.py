@@ -64,7 +64,8 @@ def seats_synced(payload: Payload, account: str, subscription: str) -> Payload:
         "occurred_at": sync.get("timestamp"),
         "account_id": account_id,
         "channel": "automatic",
-        "seat_sync": {"subscription_id": subscription_id or None} | {field: sync.get(name) for field, name in _COUNTS.items()},
+        "seat_sync": {"subscription_id": subscription_id or None}
+        | {field: sync.get(name) for field, name in _COUNTS.items()},
     }
     raw = json.dumps(event, default=str).encode()
     try:

@@ -121,10 +121,6 @@ class Source:
         """End of the partition as far as fetching has shown it."""
         return int(self._app.consumer.highwater(partition) or 0)
 
-    async def commit(self) -> None:
-        """Commits what is acknowledged."""
-        await self._app.consumer.commit()
-
     async def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """The group's committed offsets, 0 where there is none."""
         consumer = self._app.consumer

@@ -284,29 +284,26 @@ class Worker:
     async def _all_drained(
         self, streams: StreamsApp, pipelines: Sequence[Pipeline[Any, Any]], ends: Mapping[TopicPartition, int]
     ) -> bool:
-        for source, pipeline in zip(streams.sources, pipelines, strict=True):
-            own = {tp: end for tp, end in ends.items() if tp.topic == source.lane.topic}
-            if not await self._drained(source, pipeline, own):
-                return False
-        return True
-
-    async def _drained(self, source: Source, pipeline: Pipeline[Any, Any], ends: Mapping[TopicPartition, int]) -> bool:
         """Whether every source partition is committed up to its end, ours or another worker's, and then what was forwarded,
         and our rows are written up to the as-of clock."""
-        assigned = source.assigned()
-        if any(pipeline.reached(tp) < ends.get(tp, 0) for tp in assigned):
+        both = list(zip(streams.sources, pipelines, strict=True))
+        if any(pipeline.reached(tp) < ends.get(tp, 0) for source, pipeline in both for tp in source.assigned()):
             return False
-        await source.commit()
-        committed = await source.committed(list(ends))
-        if any(committed[tp] < end for tp, end in ends.items()):
-            return False
-        # What is forwarded may be forwarded once more before it is committed: so first what is committed, then what there is.
-        internal = [TopicPartition(source.lane.internal_topic, tp.partition) for tp in ends]
-        committed = await source.committed(internal)
-        forwarded = await source.ends(internal)
-        if any(committed[tp] < end for tp, end in forwarded.items()):
-            return False
-        return pipeline.is_rolled({tp.partition for tp in assigned})
+        await streams.app.consumer.commit()
+        for source, pipeline in both:
+            own = {tp: end for tp, end in ends.items() if tp.topic == source.lane.topic}
+            committed = await source.committed(list(own))
+            if any(committed[tp] < end for tp, end in own.items()):
+                return False
+            # What is forwarded may be forwarded once more before it is committed: so first what is committed, then what there is.
+            internal = [TopicPartition(source.lane.internal_topic, tp.partition) for tp in own]
+            committed = await source.committed(internal)
+            forwarded = await source.ends(internal)
+            if any(committed[tp] < end for tp, end in forwarded.items()):
+                return False
+            if not pipeline.is_rolled({tp.partition for tp in source.assigned()}):
+                return False
+        return True
 
     async def _end(
         self, streams: StreamsApp, pipelines: Sequence[Pipeline[Any, Any]], work: Sequence[asyncio.Task[None]]

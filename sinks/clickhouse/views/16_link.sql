@@ -1,15 +1,7 @@
--- Internal. Which subscription an id belongs to from first_day to the day before until: the one whose newest event by
--- the end of the day carries it; of events at the same time that of the greatest account_id and subscription_id. Kinds:
--- subscription (subscription_id), license (license_sha256), namespace (namespace_id).
+-- Internal. Which subscription an id that a scope names belongs to, from first_day to the day before until: the one whose
+-- newest event by the end of the day carries it; of events at the same time that of the greatest account_id and
+-- subscription_id. Kinds: subscription (subscription_id), license (license_sha256), namespace (namespace_id).
 CREATE OR REPLACE VIEW {database}.link AS
-SELECT
-    kind_ AS kind, id_ AS id, account_id, subscription_id_ AS subscription_id,
-    toDate32(claimed_[1]) AS first_day, toDate32('2299-12-31') AS until
-FROM {database}.billing_account FINAL
-ARRAY JOIN
-    link_kind AS kind_, link_id AS id_, link_subscription AS subscription_id_, link_claimed AS claimed_
-WHERE cityHash64(kind_, id_) NOT IN (SELECT key FROM {database}.contended_id)
-UNION ALL
 SELECT kind, id, account_id, subscription_id, first_day, until
 FROM
 (
@@ -27,7 +19,7 @@ FROM
         FROM {database}.billing_account FINAL
         ARRAY JOIN
             link_kind AS kind_, link_id AS id_, link_subscription AS subscription_id_, link_claimed AS claimed_
-        WHERE cityHash64(kind_, id_) IN (SELECT key FROM {database}.contended_id)
+        WHERE cityHash64(kind_, id_) IN (SELECT key FROM {database}.named_id)
     )
     ARRAY JOIN claimed_ AS at
 )

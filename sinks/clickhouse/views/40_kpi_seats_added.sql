@@ -4,9 +4,10 @@
 -- both are NULL by channel. A row for each value with a row of kpi_seats on as_of or on as_of - 28, and for each
 -- channel with such a movement.
 CREATE OR REPLACE VIEW {database}.kpi_seats_added AS
+WITH ['', 'self_service', 'sales_assisted', 'automatic', 'partner'] AS channels
 SELECT
     sums.as_of AS as_of,
-    toString(named.dimension) AS dimension,
+    named.dimension AS dimension,
     named.value AS value,
     sums.added AS seats_added_28d,
     if(named.dimension = 'channel', NULL, toNullable(sums.started)) AS seats_at_start,
@@ -35,15 +36,15 @@ FROM
                 FROM {database}.held_step
                 ARRAY JOIN [0, 28] AS later
                 UNION ALL
-                SELECT cell, day_, if(cell <= 5, sign * movements, 0), sign * seats, 0
+                SELECT cell, day_, if(cell <= length(channels), sign * movements, 0), sign * seats, 0
                 FROM
                 (
                     SELECT cell_ AS cell, seen_from, seen_to, toInt64(count()) AS movements, sum(seats_) AS seats
                     FROM
                     (
-                        -- a channel takes the place of one more cell: no digest is as small as its number
+                        -- the channel's number stands as one more cell: no digest is as small
                         SELECT
-                            arrayPushBack(cells, toUInt64(1 + indexOf(['self_service', 'sales_assisted', 'automatic', 'partner'], toString(channel)))) AS cells_,
+                            arrayPushBack(cells, toUInt64(indexOf(channels, toString(channel)))) AS cells_,
                             seen_from, seen_to, seats_to - seats_from AS seats_
                         FROM {database}.movement_window
                         WHERE kind = 'growth'
@@ -65,9 +66,9 @@ FROM
 ) AS sums
 INNER JOIN
 (
-    SELECT id, dimension, value
+    SELECT id, toString(dimension) AS dimension, value
     FROM {database}.billing_cell FINAL
     UNION ALL
-    SELECT toUInt64(number), 'channel', ['', 'self_service', 'sales_assisted', 'automatic', 'partner'][number]
-    FROM numbers(1, 5)
+    SELECT toUInt64(number_) AS id, 'channel' AS dimension, channels[number_] AS value
+    FROM (SELECT arrayJoin(arrayEnumerate(channels)) AS number_)
 ) AS named ON named.id = sums.cell

@@ -26,7 +26,12 @@ FROM
     ) AS used
     INNER JOIN (SELECT id, stage FROM {database}.figure_name FINAL WHERE stage != '' AND feature = '') AS naming
         ON naming.id = used.used_
-    INNER JOIN {database}.subscription_day AS bought
+    INNER JOIN
+    (
+        SELECT as_of, account_id, subscription_id, deployment, seats
+        FROM {database}.subscription_day
+        WHERE account_id IN (SELECT account_id FROM {database}.scope_link)
+    ) AS bought
         ON bought.as_of = used.as_of AND bought.account_id = used.account_id
         AND bought.subscription_id = used.subscription_id
     GROUP BY as_of, deployment, stage, used.account_id, used.subscription_id

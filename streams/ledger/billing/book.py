@@ -8,7 +8,7 @@ by the state itself: those whose version is above `written`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -40,6 +40,9 @@ from streams.ledger.state import Version
 DAY_MS = 86_400_000
 ARRIVED_REMEMBERED = 50_000
 """Forwarded messages that are known by their places: far more than one flush forwards."""
+
+IDS_REMEMBERED = 2_000_000
+"""Ids of events that a book knows without reading accounts: some 80 bytes each."""
 
 FUTURE_SENTENCE = "occurred_at lies more than a day after the moment the message was received - at `$.occurred_at`"
 CONFLICT_SENTENCE = "the account has an event of this id with other content, which stands - at `$.event_id`"
@@ -84,15 +87,13 @@ class Folded:
     tally: Tally = field(default_factory=Tally)
 
 
-class _Loaded:
-    """An account that a flush touches: what is known by event id, and what is new."""
+class _Opened:
+    """An account that a flush looks into: what is new, whether it is touched, and what is known by event id, once it is read."""
 
     __slots__ = ("known", "new", "touched")
 
-    def __init__(self, facts: Iterable[Fact]) -> None:
-        self.known: dict[str, Fact] = {}
-        for fact in facts:
-            self.known.setdefault(fact.event.event_id, fact)
+    def __init__(self) -> None:
+        self.known: dict[str, Fact] | None = None
         self.new: list[Fact] = []
         self.touched = False
 
@@ -119,6 +120,9 @@ class Book:
         self._read_to = -1
         self._written = Version(0, 0)
         self._arrived: dict[tuple[int, int], int] = {}
+        self._ids: set[int] = set()
+        self._indexed: set[bytes] = set()
+        """Accounts all of whose events have their ids in `_ids`, as hashes: an id that is not in it is new."""
         own = values.get(partition_key(partition))
         if own is not None:
             version, state = decode_partition(own)
@@ -179,20 +183,20 @@ class Book:
             forwarded: of the internal topic: messages that other books have sent.
         """
         out = Folded()
-        loaded: dict[bytes, _Loaded] = {}
+        opened: dict[bytes, _Opened] = {}
         for record in records:
             self.newest_timestamp = max(self.newest_timestamp, record.timestamp)
             place = (self.partition, record.offset)
-            self._judge(record.value, place, record.timestamp, attempt_of(record), READ_HERE, loaded, out)
+            self._judge(record.value, place, record.timestamp, attempt_of(record), READ_HERE, opened, out)
         for record in forwarded:
             sent = _decode(record.value or b"")
             place = (sent.partition, sent.offset)
             if not self._came_before(place, record.offset):
-                self._judge(sent.value, place, sent.timestamp, sent.attempt, record.offset, loaded, out)
+                self._judge(sent.value, place, sent.timestamp, sent.attempt, record.offset, opened, out)
         if records:
             self._read_to = max(self._read_to, records[-1].offset + 1)
         out.changes.append(self._own_record())
-        for digest, account in loaded.items():
+        for digest, account in opened.items():
             if not account.touched:
                 continue
             pieces = self._pieces.get(digest, 0)
@@ -215,7 +219,7 @@ class Book:
         timestamp: int,
         attempt: int,
         delivery: int,
-        loaded: dict[bytes, _Loaded],
+        opened: dict[bytes, _Opened],
         out: Folded,
     ) -> None:
         """Decides about one message, here or by sending it home."""
@@ -225,24 +229,28 @@ class Book:
         except Unreadable as exc:
             _die(place, timestamp, attempt, exc.reason, exc.sentence, out)
             return
-        key = event.account_id.encode()
-        if delivery == READ_HERE and rules.partition_of is not None and rules.partition_of(key) != self.partition:
-            sent = ForwardedEvent(*place, timestamp, attempt, value or b"")
-            out.forwards.append(Forward(key, _encode(sent), timestamp))
-            return
         digest = account_digest(event.account_id)
-        account = loaded.get(digest)
+        if delivery == READ_HERE and digest not in self._pieces and rules.partition_of is not None:
+            key = event.account_id.encode()
+            if rules.partition_of(key) != self.partition:
+                sent = ForwardedEvent(*place, timestamp, attempt, value or b"")
+                out.forwards.append(Forward(key, _encode(sent), timestamp))
+                return
+        account = opened.get(digest)
         if account is None:
-            account = loaded[digest] = self._load(digest)
-        known = account.known.get(event.event_id)
+            account = opened[digest] = _Opened()
+        known = self._known(digest, account, event.event_id)
         first = known is None or (known.partition == place[0] and known.offset > place[1])
         if first and event.occurred_at > (timestamp + DAY_MS) * 1000:
             # also when it comes again, after a crash, and what came behind it under its id is known
             _die(place, timestamp, attempt, Reason.FUTURE, FUTURE_SENTENCE, out)
             return
         if known is None:
-            account.known[event.event_id] = fact = Fact(event, *place, delivery)
+            fact = Fact(event, *place, delivery)
             account.new.append(fact)
+            self._ids.add(hash((digest, event.event_id)))
+            if account.known is not None:
+                account.known[event.event_id] = fact
         elif known.event.digest != event.digest:
             _die(place, timestamp, attempt, Reason.CONFLICT, CONFLICT_SENTENCE, out)
             return
@@ -252,8 +260,31 @@ class Book:
         again = known is not None and (known.partition, known.offset) != place and attempt == 0
         out.tally.outcomes[Outcome.DUPLICATE if again else Outcome.APPLIED] += 1
 
-    def _load(self, digest: bytes) -> _Loaded:
-        return _Loaded(read_facts(self._values, digest, self._pieces.get(digest, 0)))
+    def _known(self, digest: bytes, account: _Opened, event_id: str) -> Fact | None:
+        """The event of this id, if there is one; reads the account only where there may be."""
+        if account.known is None:
+            if digest not in self._indexed:
+                if len(self._ids) > IDS_REMEMBERED:
+                    self._ids.clear()
+                    self._indexed.clear()
+                self._ids.update(hash((digest, known)) for known in self._open(digest, account))
+                self._indexed.add(digest)
+            elif hash((digest, event_id)) in self._ids:
+                self._open(digest, account)
+        return None if account.known is None else account.known.get(event_id)
+
+    def _open(self, digest: bytes, account: _Opened) -> dict[str, Fact]:
+        """Reads the account, and what is new in it."""
+        account.known = self._load(digest)
+        for fact in account.new:
+            account.known.setdefault(fact.event.event_id, fact)
+        return account.known
+
+    def _load(self, digest: bytes) -> dict[str, Fact]:
+        known: dict[str, Fact] = {}
+        for fact in read_facts(self._values, digest, self._pieces.get(digest, 0)):
+            known.setdefault(fact.event.event_id, fact)
+        return known
 
     # ---- figures ---------------------------------------------------------------------------------------------------
 
@@ -263,7 +294,7 @@ class Book:
 
     def events(self, digest: bytes) -> list[BillingEvent]:
         """All events of an account."""
-        return [fact.event for fact in self._load(digest).known.values()]
+        return [fact.event for fact in self._load(digest).values()]
 
     @property
     def accounts(self) -> Mapping[bytes, int]:
