@@ -839,6 +839,7 @@ def full(base: Billing) -> Billing:
     base.subscription("A", "S", state=states, added=[(10, 9, 0)], sync=[(20, 5, 5), (CLOCK + 1, 6, 6)])
     base.ping(10, "u", {"": 5, "create": 3}, license_subscription_id="S-A", billable_users=4, historical_max_users=4)
     base.exact(60, "u@h", {"": (1, 1, 1), "plan": (1, 1, 1)})
+    base.exact(60, "of nobody@h", {"": (1, 1, 1)})
     return base
 
 

@@ -20,7 +20,7 @@ FROM
 (
     SELECT
         scope.as_of AS as_of,
-        link.account_id AS account_id,
+        ifNull(link.account_id, '') AS account_id,
         sum(scope.users[indexOf(scope.used, 0)]) AS mau_,
         max(has(scope.used, 0)) AS has_total,
         max(notEmpty(scope.used) AND scope.is_exact) AS has_exact,
