@@ -33,6 +33,11 @@ class NoLicenseSync(Exception):
     """A document is no licence sync, or none that an event can be made of. The text says why, with the JSON path."""
 
 
+def is_nobodys(payload: Payload) -> bool:
+    """Whether a document names no account itself."""
+    return not (isinstance(payload.document, dict) and payload.document.get("account_id"))
+
+
 def seats_synced(payload: Payload, account: str, subscription: str) -> Payload:
     """A licence sync as an event `seats_synced`.
 

@@ -10,12 +10,15 @@ import click
 
 from deploy.cli.errors import Failure, WrongUse
 from deploy.cli.options import with_settings
-from deploy.license_sync import NoLicenseSync, seats_synced
+from deploy.license_sync import NoLicenseSync, is_nobodys, seats_synced
 from deploy.message import Message
 from deploy.payloads import NotJson, Payload, misplaced, payloads, to_message
 from deploy.producing import produce
 from schemas.settings import Settings
 from sinks.topics import BILLING_EVENTS, SOURCES
+
+
+_NOBODYS = "no account is named, so the installation stands for one, in every number of accounts: --account names it"
 
 
 @click.command("send")
@@ -82,6 +85,8 @@ def command(
             continue
         notes = []
         if kind is not None:
+            if not account:
+                notes = [_NOBODYS for payload in found if is_nobodys(payload)]
             found, complaints = _as_events(found, account, subscription)
             refused += [f"{file.name}: {complaint}" for complaint in complaints]
         elif topic is None:

@@ -1077,7 +1077,7 @@ def claims_of(events: Iterable[Event]) -> dict[tuple[str, str], Timeline[Subscri
     """By kind and id, whose it is: the claim that came last decides."""
     claims: dict[tuple[str, str], list[tuple[dt.datetime, Subscription]]] = defaultdict(list)
     for event in events:
-        if event.state is not None:
+        if event.state is not None and event.type != "subscription_cancelled":
             ids = {
                 "subscription": event.state.subscription_id,
                 "license": event.state.license_sha256,

@@ -1,5 +1,5 @@
 -- Internal. Which subscription an id that a scope names belongs to, from first_day to the day before until: the one whose
--- newest event by the end of the day carries it; of events at the same time that of the greatest account_id and
+-- newest event by the end of the day carries it, cancellations apart; of events at the same time that of the greatest account_id and
 -- subscription_id. Kinds: subscription (subscription_id), license (license_sha256), namespace (namespace_id).
 CREATE OR REPLACE VIEW {database}.link AS
 SELECT kind, id, account_id, subscription_id, first_day, until

@@ -4,4 +4,4 @@ SELECT
     kind, day_ AS as_of, population, scope_id, uuid, hostname, namespace_id, recorded_at,
     version, edition, plan, registered_users
 FROM {database}.ping_span
-ARRAY JOIN arrayMap(i -> first_day + i, range(toUInt32(dateDiff('day', first_day, last_day) + 1))) AS day_
+ARRAY JOIN arrayMap(i -> first_day + i, range(toUInt32(greatest(dateDiff('day', first_day, last_day) + 1, 0)))) AS day_

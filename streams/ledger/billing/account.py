@@ -136,8 +136,8 @@ class Account:
     """Everything that the events of an account say.
 
     profiles: (day, profile) from the end of that day on.
-    links: for each (kind, id, subscription) the times of the events that carry it, ascending; kinds `subscription`,
-        `license` and `namespace`.
+    links: for each (kind, id, subscription) the times of the events that carry it, ascending, but for cancellations; kinds
+        `subscription`, `license` and `namespace`.
     ticks: for each of `MOTIONS` the first day on which it was done by self-service.
     """
 
@@ -191,10 +191,9 @@ def _take(series: list, new: tuple) -> None:  # type: ignore[type-arg]
 def _take_state(account: Account, states: dict[str, State], event: BillingEvent, block: State) -> None:
     name = block.subscription_id
     at, day = event.occurred_at, event.occurred_at // DAY_US
-    for kind, linked in (("subscription", name), ("license", block.license_sha256), ("namespace", block.namespace_id)):
-        if linked:
-            account.links.setdefault((kind, linked, name), []).append(at)
     cancelled = event.type == CANCELLED
+    if not cancelled:  # it keeps what it has, and takes nothing from one that came after it
+        _link(account, name, block, at)
     seats, mrr = (0, 0) if cancelled else (block.seats, block.mrr)
     before = states.get(name)
     plan_from, seats_from, mrr_from = ("", 0, 0) if before is None else (before.plan, before.seats, before.mrr)
@@ -222,6 +221,12 @@ def _take_state(account: Account, states: dict[str, State], event: BillingEvent,
         _act(account, event, "growth")
     if event.type == "plan_changed" and before is not None and PLAN_RANK[block.plan] > PLAN_RANK[plan_from]:
         _act(account, event, "upgrade")
+
+
+def _link(account: Account, name: str, block: State, at: int) -> None:
+    for kind, linked in (("subscription", name), ("license", block.license_sha256), ("namespace", block.namespace_id)):
+        if linked:
+            account.links.setdefault((kind, linked, name), []).append(at)
 
 
 def _kind(seats_from: int, seats_to: int, renewal: bool) -> str:
