@@ -17,7 +17,6 @@ from deploy.producing import produce
 from schemas.settings import Settings
 from sinks.topics import BILLING_EVENTS, SOURCES
 
-
 _NOBODYS = "no account is named, so the installation stands for one, in every number of accounts: --account names it"
 
 
