@@ -73,7 +73,7 @@ def test_a_running_worker_keeps_up_with_messages_that_trickle_in_and_stops_in_th
     with new_site(tmp_path) as site:
         with site.worker(as_of=LAST_DAY.isoformat()) as worker:
             worker.wait_ready()
-            sender = threading.Thread(target=site.send, args=(messages,), kwargs={"rate": 150})
+            sender = threading.Thread(target=site.send, args=(messages,), kwargs={"rate": 60})
             sender.start()
             worker.wait_read(len(messages) // 3)
             stop_in_order(worker)
