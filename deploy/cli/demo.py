@@ -160,7 +160,7 @@ class _Run:
         expected = fleet.expected_messages()
         with Emitter(self._settings, fleet.messages()) as emitter:
             while True:
-                done = emitter.done
+                done = self._is_done(emitter)
                 became = self._counts()
                 self._progress.count(emitter.sent, became.read, emitter.sent if done else expected)
                 if done and became.read >= emitter.sent and not became.waiting.total():
@@ -191,8 +191,16 @@ class _Run:
             Failure: the broker or the worker has ended.
         """
         with suppress(KeyboardInterrupt), Emitter(self._settings, messages, LIVE_RATE) as emitter:
-            while not emitter.done:
+            while not self._is_done(emitter):
                 self._pause(emitter.sent, 0)
+
+    def _is_done(self, emitter: Emitter) -> bool:
+        """Whether everything is sent; when that failed because a part has ended, it is the part that is told of."""
+        try:
+            return emitter.done
+        except Exception:
+            self._fail_if_ended()
+            raise
 
     def _counts(self) -> Counts:
         if not self.address:
