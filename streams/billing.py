@@ -9,11 +9,10 @@ from itertools import islice
 
 from sinks.prometheus import Metrics
 from streams.clock import AsOfClock
-from streams.ledger.billing.account import Account
 from streams.ledger.billing.book import Book, Folded, Rules
 from streams.ledger.billing.cells import Cells
 from streams.ledger.billing.live import LiveBilling
-from streams.ledger.billing.rows import AccountRows
+from streams.ledger.billing.rows import rows_of
 from streams.rows import RowSink
 from streams.side import LetterRow, WriteState
 
@@ -80,21 +79,16 @@ class BillingSide:
 
     async def _write_accounts(self, book: Book, write_state: WriteState, still_ours: Callable[[], bool]) -> bool:
         while book.dirty:
-            rows = AccountRows()
-            accounts = book.rows(WRITE_ACCOUNTS, WRITE_EVENTS, self._cells, rows)
+            history = book.unwritten(WRITE_ACCOUNTS, WRITE_EVENTS)
+            rows = rows_of(history, self._cells, book.partition, book.version.row)
             if not await self._rows.write_accounts(self._cells, rows, still_ours):
                 return False
-            if change := book.written(accounts):
+            if change := book.written(history.account_ids):
                 await write_state({book.partition: [change]})
-            self._count(book.partition, accounts)
+            self._live.count(book.partition, history, self._clock.day())
             await asyncio.sleep(0)
         self._written_at = time.monotonic()
         return True
-
-    def _count(self, partition: int, accounts: Mapping[bytes, Account]) -> None:
-        day = self._clock.day()
-        for digest, account in accounts.items():
-            self._live.count((partition, digest), account, day)
 
     def taken_over(self) -> None:
         """Live figures begin anew."""
@@ -107,9 +101,10 @@ class BillingSide:
         """Counts accounts that no message has touched, some at a time. False when none are left."""
         left = False
         for partition, book in books.items():
-            new = (digest for digest in book.accounts if not self._live.knows((partition, digest), day))
+            new = (account_id for account_id in book.accounts if not self._live.knows((partition, account_id), day))
             some = list(islice(new, LIVE_ACCOUNTS))
-            self._count(partition, {digest: book.account(digest) for digest in some})
+            if some:
+                self._live.count(partition, book.history(some), day)
             left |= bool(some)
         return left
 

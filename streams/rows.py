@@ -42,6 +42,7 @@ from sinks.clickhouse.writer import (
 )
 from sinks.prometheus import Metrics
 from streams.ledger.billing.cells import Cells
+from streams.ledger.billing.columns import Column, Ints
 from streams.ledger.billing.rows import AccountRows, Group
 from streams.ledger.book import UsageRows
 from streams.ledger.names import Names
@@ -127,14 +128,12 @@ class RowSink:
         blocks = [
             (
                 "billing_account",
-                array_block(ACCOUNT_SCHEMA, rows.accounts, ACCOUNT_GROUPS, _groups(rows.of_account), rows.versions),
+                array_block(ACCOUNT_SCHEMA, rows.accounts, ACCOUNT_GROUPS, _groups(rows.of_account), rows.version),
             )
         ]
-        if rows.subscriptions:
+        if len(rows.subscriptions[-1]):
             parts = _groups(rows.of_subscription)
-            block = array_block(
-                SUBSCRIPTION_SCHEMA, rows.subscriptions, SUBSCRIPTION_GROUPS, parts, rows.subscription_versions
-            )
+            block = array_block(SUBSCRIPTION_SCHEMA, rows.subscriptions, SUBSCRIPTION_GROUPS, parts, rows.version)
             blocks.append(("billing_subscription", block))
         if new_cells:
             blocks.insert(0, ("billing_cell", row_block(new_cells, CELL_SCHEMA)))
@@ -232,8 +231,8 @@ class RowSink:
         self._close()
 
 
-def _groups(groups: Mapping[str, Group]) -> dict[str, tuple[list[tuple[Any, ...]], list[int]]]:
-    return {name: (group.elements, group.lengths) for name, group in groups.items()}
+def _groups(groups: Mapping[str, Group]) -> dict[str, tuple[Sequence[Column], Ints]]:
+    return {name: (group.columns, group.lengths) for name, group in groups.items()}
 
 
 def _ping(partition: int, epoch: int, row: PingRow, names: Names) -> tuple[Any, ...]:

@@ -7,9 +7,10 @@ within a row.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 DAYS = pa.list_(pa.date32())
@@ -131,30 +132,72 @@ SUBSCRIPTION_GROUPS = {"state": 6, "base": 2, "added": 3, "sync": 3, "profile": 
 """The same of `billing_subscription`."""
 
 
+@runtime_checkable
+class Numbered(Protocol):
+    """Strings by number: an element is names[codes[i]]."""
+
+    @property
+    def names(self) -> Sequence[str]: ...
+    @property
+    def codes(self) -> npt.NDArray[np.int64]: ...
+
+
+@runtime_checkable
+class Nested(Protocol):
+    """Elements that are lists: their items one after the other, and how many each has."""
+
+    @property
+    def items(self) -> npt.NDArray[np.int64]: ...
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]: ...
+
+
+Column = npt.NDArray[Any] | Sequence[Any] | Numbered | Nested
+"""Elements of a column. Dates are days, moments microseconds since 1970."""
+
+
 def array_block(
     schema: pa.Schema,
-    keys: Sequence[tuple[Any, ...]],
+    keys: Sequence[Column],
     widths: Mapping[str, int],
-    groups: Mapping[str, tuple[Sequence[tuple[Any, ...]], Sequence[int]]],
-    versions: Sequence[int],
+    groups: Mapping[str, tuple[Sequence[Column], npt.NDArray[np.int64]]],
+    version: int,
 ) -> pa.Table:
     """Rows with columns of lists.
 
     Args:
         schema: key columns, then the groups' in the order of `widths`, then the version.
-        keys: of each row.
+        keys: columns, an element a row.
         widths: how many columns a group has.
-        groups: the elements of a group's columns, of all rows one after the other, and how many each row has.
-        versions: of each row.
+        groups: the columns of a group, the elements of all rows one after the other, and how many each row has.
+        version: of all rows.
     """
-    names = iter(schema)
-    columns = [pa.array(column, next(names).type) for column in zip(*keys, strict=True)]
+    fields = iter(schema)
+    columns = [_arrow(column, next(fields).type) for column in keys]
     for group, width in widths.items():
-        elements, lengths = groups[group]
-        offsets = pa.array([0, *accumulate(lengths)], pa.int32())
-        columns += [
-            pa.ListArray.from_arrays(offsets, pa.array(column, next(names).type.value_type))
-            for column in (zip(*elements, strict=True) if elements else [()] * width)
-        ]
-    columns.append(pa.array(versions, next(names).type))
+        some, lengths = groups[group]
+        if len(some) != width:
+            raise ValueError(f"{group} has {width} columns, not {len(some)}")
+        columns += [_lists(_arrow(column, (of := next(fields).type).value_type), lengths, of) for column in some]
+    columns.append(pa.array(np.full(len(columns[0]), version, np.uint64)))
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _lists(elements: pa.Array, lengths: npt.NDArray[np.int64], of: pa.DataType) -> pa.Array:
+    offsets = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    return pa.ListArray.from_arrays(pa.array(offsets), elements, type=of)
+
+
+def _arrow(column: Column, of: pa.DataType) -> pa.Array:
+    if isinstance(column, Numbered):
+        return pa.array(column.names, of).take(pa.array(column.codes))
+    if isinstance(column, Nested):
+        return _lists(_arrow(column.items, of.value_type), column.lengths, of)
+    if not isinstance(column, np.ndarray) or column.dtype == object:
+        return pa.array(column, of)
+    if pa.types.is_date32(of):
+        return pa.array(column.astype(np.int32)).view(of)
+    if pa.types.is_timestamp(of):
+        return pa.array(column).view(of)
+    return pa.array(column).cast(of)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -92,8 +93,11 @@ class Billing(Base):
             elements = [
                 tuple(_stored(*one) for one in zip(element, of_group, strict=True)) for element in groups.get(group, ())
             ]
-            columns[group] = (elements, [len(elements)])
-        insert(self.client, self.database, table, array_block(schema, [key], widths, columns, [version]))
+            columns[group] = (
+                list(zip(*elements, strict=True)) if elements else [()] * width,
+                np.array([len(elements)]),
+            )
+        insert(self.client, self.database, table, array_block(schema, [[one] for one in key], widths, columns, version))
 
 
 def _stored(value: Any, kind: pa.DataType) -> Any:

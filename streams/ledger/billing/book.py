@@ -1,6 +1,6 @@
 """All accounts whose key lives in one partition: judges billing events in order, keeps them, says what changed.
 
-The state of an account is its events and nothing else (`state`); everything that is shown of it is read from them (`account`).
+The state of an account is its events and nothing else (`state`); everything that is shown of it is read from them (`history`).
 So order never matters, and a flush costs what its events cost. The rows of an account are made when they are asked for: at
 once while the worker keeps up, once for many events while it is behind. Which accounts' rows are still to be written is told
 by the state itself: those whose version is above `written`.
@@ -8,7 +8,8 @@ by the state itself: those whose version is above `written`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -16,34 +17,33 @@ import msgspec
 
 from schemas.billing import BillingEvent, read_billing_event
 from schemas.dead_letters import Outcome, Reason, Unreadable
-from streams.ledger.billing.account import Account, read_account
-from streams.ledger.billing.cells import Cells
-from streams.ledger.billing.rows import AccountRows
+from streams.ledger.billing.history import History
 from streams.ledger.billing.state import (
     Fact,
     PartitionState,
-    account_digest,
     append,
     decode_partition,
     encode_partition,
+    heads,
+    is_piece,
+    is_segment,
     partition_key,
-    piece_key,
-    piece_of,
-    read_facts,
+    read_fact,
+    segment_key,
+    segment_of_piece,
     version_of,
 )
 from streams.ledger.forwarding import Forward
 from streams.ledger.records import Change, Letter, Record, Tally, attempt_of
 from streams.ledger.scope import NEVER, READ_HERE
-from streams.ledger.state import Version
+from streams.ledger.state import StateError, Version
 
 DAY_MS = 86_400_000
 ARRIVED_REMEMBERED = 50_000
 """Forwarded messages that are known by their places: far more than one flush forwards."""
 
-IDS_REMEMBERED = 2_000_000
-"""Ids of events that a book knows without reading accounts: some 80 bytes each."""
-
+ID_BITS = 0xFFFFFFFF
+FIRST_PIECE = 1 << 31
 FUTURE_SENTENCE = "occurred_at lies more than a day after the moment the message was received - at `$.occurred_at`"
 CONFLICT_SENTENCE = "the account has an event of this id with other content, which stands - at `$.event_id`"
 
@@ -87,15 +87,14 @@ class Folded:
     tally: Tally = field(default_factory=Tally)
 
 
-class _Opened:
-    """An account that a flush looks into: what is new, whether it is touched, and what is known by event id, once it is read."""
+class _Kept:
+    """Where the events of an account are: the (segment, place) of each as one number, and 32 bits of a hash of its id."""
 
-    __slots__ = ("known", "new", "touched")
+    __slots__ = ("ids", "places")
 
     def __init__(self) -> None:
-        self.known: dict[str, Fact] | None = None
-        self.new: list[Fact] = []
-        self.touched = False
+        self.places = array("Q")
+        self.ids = array("I")
 
 
 class Book:
@@ -110,7 +109,10 @@ class Book:
         self.partition = partition
         self._values = values
         self._rules = rules
-        self._pieces: dict[bytes, int] = {}
+        self._accounts: dict[str, _Kept] = {}
+        self._segments = 0
+        self._pieces: list[bytes] = []
+        """What format 1 kept, as segments that are never written: their numbers are behind all others."""
         self.epoch = 1
         self._revision = 0
         self.rolled_to = NEVER
@@ -120,21 +122,44 @@ class Book:
         self._read_to = -1
         self._written = Version(0, 0)
         self._arrived: dict[tuple[int, int], int] = {}
-        self._ids: set[int] = set()
-        self._indexed: set[bytes] = set()
-        """Accounts all of whose events have their ids in `_ids`, as hashes: an id that is not in it is new."""
+        self._dirty: dict[str, None] = {}
+        """Accounts whose rows are still to be written, in the order in which they were touched."""
         own = values.get(partition_key(partition))
         if own is not None:
             version, state = decode_partition(own)
             self.epoch = version.epoch + 1
             self.rolled_to, self.settled, self._read_to = state.rolled_to, state.settled, state.read_to
             self._written = Version(*state.written)
-        for key in values:
-            place = piece_of(key)
-            if place is not None:
-                digest, piece = place
-                self._pieces[digest] = max(self._pieces.get(digest, 0), piece + 1)
-        self._dirty = dict.fromkeys(digest for digest in self._pieces if self._version(digest) > self._written)
+        self._recover()
+
+    def _recover(self) -> None:
+        """Learns where the events of each account are."""
+        self._segments = sum(map(is_segment, self._values))
+        for segment in range(self._segments):
+            value = self._values.get(segment_key(segment))
+            if value is None:
+                raise StateError(
+                    f"segment {segment} of {self._segments} of the billing state is missing in the changelog"
+                )
+            self._index(segment, value)
+        for key in filter(is_piece, self._values):
+            value = segment_of_piece(self._values[key])
+            self._index(FIRST_PIECE + len(self._pieces), value)
+            self._pieces.append(value)
+
+    def _index(self, segment: int, value: bytes) -> None:
+        missing = version_of(value) > self._written
+        for place, account_id, event_id in heads(value):
+            self._keep(account_id, event_id, segment, place)
+            if missing:
+                self._dirty[account_id] = None
+
+    def _keep(self, account_id: str, event_id: str, segment: int, place: int) -> None:
+        kept = self._accounts.get(account_id)
+        if kept is None:
+            kept = self._accounts[account_id] = _Kept()
+        kept.places.append(segment << 32 | place)
+        kept.ids.append(hash(event_id) & ID_BITS)
 
     # ---- taking over -----------------------------------------------------------------------------------------------
 
@@ -162,15 +187,12 @@ class Book:
     @property
     def scopes(self) -> int:
         """How many accounts there are."""
-        return len(self._pieces)
+        return len(self._accounts)
 
     def _own_record(self) -> Change:
         self._revision += 1
         state = PartitionState(self._read_to, self.rolled_to, self._written, self.settled)
         return Change(partition_key(self.partition), encode_partition(self.version, state))
-
-    def _version(self, digest: bytes) -> Version:
-        return version_of(self._values[piece_key(digest, self._pieces[digest] - 1)])
 
     # ---- folding ---------------------------------------------------------------------------------------------------
 
@@ -183,27 +205,27 @@ class Book:
             forwarded: of the internal topic: messages that other books have sent.
         """
         out = Folded()
-        opened: dict[bytes, _Opened] = {}
+        new: dict[tuple[str, str], Fact] = {}
         for record in records:
-            self.newest_timestamp = max(self.newest_timestamp, record.timestamp)
             place = (self.partition, record.offset)
-            self._judge(record.value, place, record.timestamp, attempt_of(record), READ_HERE, opened, out)
+            self._judge(record.value, place, record.timestamp, attempt_of(record), READ_HERE, new, out)
+            if record.timestamp > self.newest_timestamp:
+                self.newest_timestamp = record.timestamp
         for record in forwarded:
             sent = _decode(record.value or b"")
             place = (sent.partition, sent.offset)
             if not self._came_before(place, record.offset):
-                self._judge(sent.value, place, sent.timestamp, sent.attempt, record.offset, opened, out)
+                self._judge(sent.value, place, sent.timestamp, sent.attempt, record.offset, new, out)
         if records:
             self._read_to = max(self._read_to, records[-1].offset + 1)
         out.changes.append(self._own_record())
-        for digest, account in opened.items():
-            if not account.touched:
-                continue
-            pieces = self._pieces.get(digest, 0)
-            last = self._values[piece_key(digest, pieces - 1)] if pieces else None
-            changes, self._pieces[digest] = append(digest, pieces, last, account.new, self.version)
-            out.changes += changes
-            self._dirty[digest] = None
+        last = self._values[segment_key(self._segments - 1)] if self._segments else None
+        facts = list(new.values())
+        changes, places = append(self._segments, last, facts, self.version)
+        out.changes += changes
+        for fact, (segment, start) in zip(facts, places, strict=True):
+            self._keep(fact.event.account_id, fact.event.event_id, segment, start)
+            self._segments = segment + 1
         return out
 
     def _came_before(self, place: tuple[int, int], delivery: int) -> bool:
@@ -219,7 +241,7 @@ class Book:
         timestamp: int,
         attempt: int,
         delivery: int,
-        opened: dict[bytes, _Opened],
+        new: dict[tuple[str, str], Fact],
         out: Folded,
     ) -> None:
         """Decides about one message, here or by sending it home."""
@@ -229,101 +251,85 @@ class Book:
         except Unreadable as exc:
             _die(place, timestamp, attempt, exc.reason, exc.sentence, out)
             return
-        digest = account_digest(event.account_id)
-        if delivery == READ_HERE and digest not in self._pieces and rules.partition_of is not None:
+        name = event.account_id, event.event_id
+        kept = self._accounts.get(event.account_id)
+        if kept is None and delivery == READ_HERE and rules.partition_of is not None:
             key = event.account_id.encode()
             if rules.partition_of(key) != self.partition:
                 sent = ForwardedEvent(*place, timestamp, attempt, value or b"")
                 out.forwards.append(Forward(key, _encode(sent), timestamp))
                 return
-        account = opened.get(digest)
-        if account is None:
-            account = opened[digest] = _Opened()
-        known = self._known(digest, account, event.event_id)
+        known = new.get(name)
+        if known is None and kept is not None and hash(event.event_id) & ID_BITS in kept.ids:
+            known = self._load(kept).get(event.event_id)
         first = known is None or (known.partition == place[0] and known.offset > place[1])
         if first and event.occurred_at > (timestamp + DAY_MS) * 1000:
             # also when it comes again, after a crash, and what came behind it under its id is known
             _die(place, timestamp, attempt, Reason.FUTURE, FUTURE_SENTENCE, out)
             return
         if known is None:
-            fact = Fact(event, *place, delivery)
-            account.new.append(fact)
-            self._ids.add(hash((digest, event.event_id)))
-            if account.known is not None:
-                account.known[event.event_id] = fact
+            new[name] = Fact(event, place[0], place[1], delivery)
         elif known.event.digest != event.digest:
             _die(place, timestamp, attempt, Reason.CONFLICT, CONFLICT_SENTENCE, out)
             return
         elif (known.partition, known.offset) == place and known.delivery != delivery:
             return  # forwarded twice; it was counted when it came first
-        account.touched = True
+        elif name not in new:
+            self._written = Version(0, 0)  # the rows it made may be missing, and no new state tells of it
+        self._dirty[event.account_id] = None
         again = known is not None and (known.partition, known.offset) != place and attempt == 0
         out.tally.outcomes[Outcome.DUPLICATE if again else Outcome.APPLIED] += 1
 
-    def _known(self, digest: bytes, account: _Opened, event_id: str) -> Fact | None:
-        """The event of this id, if there is one; reads the account only where there may be."""
-        if account.known is None:
-            if digest not in self._indexed:
-                if len(self._ids) > IDS_REMEMBERED:
-                    self._ids.clear()
-                    self._indexed.clear()
-                self._ids.update(hash((digest, known)) for known in self._open(digest, account))
-                self._indexed.add(digest)
-            elif hash((digest, event_id)) in self._ids:
-                self._open(digest, account)
-        return None if account.known is None else account.known.get(event_id)
+    def _fact(self, place: int) -> Fact:
+        segment, start = place >> 32, place & 0xFFFFFFFF
+        value = self._values[segment_key(segment)] if segment < FIRST_PIECE else self._pieces[segment - FIRST_PIECE]
+        return read_fact(value, start)
 
-    def _open(self, digest: bytes, account: _Opened) -> dict[str, Fact]:
-        """Reads the account, and what is new in it."""
-        account.known = self._load(digest)
-        for fact in account.new:
-            account.known.setdefault(fact.event.event_id, fact)
-        return account.known
-
-    def _load(self, digest: bytes) -> dict[str, Fact]:
+    def _load(self, kept: _Kept) -> dict[str, Fact]:
+        """The facts of an account by event id, in the order in which they came."""
         known: dict[str, Fact] = {}
-        for fact in read_facts(self._values, digest, self._pieces.get(digest, 0)):
+        for place in kept.places:
+            fact = self._fact(place)
             known.setdefault(fact.event.event_id, fact)
         return known
 
     # ---- figures ---------------------------------------------------------------------------------------------------
 
-    def account(self, digest: bytes) -> Account:
-        """An account, read from its events."""
-        return read_account(self.events(digest))
+    def history(self, account_ids: Iterable[str]) -> History:
+        """Accounts, read from their events."""
+        return History([self.events(account_id) for account_id in account_ids])
 
-    def events(self, digest: bytes) -> list[BillingEvent]:
+    def events(self, account_id: str) -> list[BillingEvent]:
         """All events of an account."""
-        return [fact.event for fact in self._load(digest).values()]
+        return [fact.event for fact in self._load(self._accounts[account_id]).values()]
 
     @property
-    def accounts(self) -> Mapping[bytes, int]:
-        """Digests of all accounts."""
-        return self._pieces
+    def accounts(self) -> Collection[str]:
+        """Ids of all accounts."""
+        return self._accounts.keys()
 
     @property
     def dirty(self) -> int:
         """How many accounts have rows that are still to be written."""
         return len(self._dirty)
 
-    def rows(self, limit: int, limit_events: int, cells: Cells, out: AccountRows) -> dict[bytes, Account]:
-        """Makes the rows of accounts that are still to be written, up to so many of them or of their events. Call `written` with
-        what it returns once they are accepted."""
-        accounts: dict[bytes, Account] = {}
-        events = 0
-        for digest in islice(self._dirty, limit):
-            if events >= limit_events:
+    def unwritten(self, limit: int, limit_events: int) -> History:
+        """Accounts whose rows are still to be written, up to so many of them or of their events. Call `written` with their ids
+        once the rows are accepted."""
+        accounts: list[list[BillingEvent]] = []
+        count = 0
+        for account_id in islice(self._dirty, limit):
+            if count >= limit_events:
                 break
-            facts = self.events(digest)
-            events += len(facts)
-            accounts[digest] = account = read_account(facts)
-            out.add(account, cells, self.partition, self._version(digest).row)
-        return accounts
+            events = self.events(account_id)
+            count += len(events)
+            accounts.append(events)
+        return History(accounts)
 
-    def written(self, accounts: Mapping[bytes, Account]) -> Change | None:
+    def written(self, accounts: Iterable[str]) -> Change | None:
         """The rows of these accounts are accepted; returns the record for the changelog once no more are to be written."""
-        for digest in accounts:
-            self._dirty.pop(digest, None)
+        for account_id in accounts:
+            self._dirty.pop(account_id, None)
         if self._dirty:
             return None
         self._written = self.version

@@ -11,8 +11,18 @@ DIMENSIONS = (
 )  # fmt: skip
 """What seats and MRR are added up by; the value of the total is ''."""
 
+Market = tuple[str, str, str, str, str]
+"""What of a profile is a dimension: geo, territory, segment, buyer persona, acquisition channel."""
+
+NO_MARKET: Market = ("", "", "", "", "")
+
 Cut = list[int]
 """The cells that a subscription is in, one for each of `DIMENSIONS`."""
+
+
+def market_of(profile: Profile) -> Market:
+    """The market of an account with this profile."""
+    return profile.geo, profile.territory, profile.segment, profile.buyer_persona, profile.acquisition_channel
 
 
 class Cells:
@@ -33,12 +43,9 @@ class Cells:
             self._unwritten.append((number, dimension, value))
         return number
 
-    def cut(self, plan: str, deployment: str, profile: Profile) -> Cut:
-        """The cells of a subscription with this plan of an account with this profile; equal ones are the same object."""
-        values = (
-            "", plan, profile.geo, profile.territory, profile.segment, profile.buyer_persona, profile.acquisition_channel,
-            deployment,
-        )  # fmt: skip
+    def cut(self, plan: str, deployment: str, market: Market) -> Cut:
+        """The cells of a subscription with this plan of an account in this market; equal ones are the same object."""
+        values = ("", plan, *market, deployment)
         cut = self._cuts.get(values)
         if cut is None:
             cut = self._cuts[values] = list(map(self.number, DIMENSIONS, values))

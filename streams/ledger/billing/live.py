@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
-from streams.ledger.billing.account import Account
+import numpy as np
+
+from streams.ledger.billing.columns import Ints, days_of, in_force, keys, owners_of, pick
 from streams.ledger.billing.days import FOR_EVER
-from streams.ledger.billing.steps import mrr_flow
+from streams.ledger.billing.history import PLANS, History
+from streams.ledger.billing.steps import flow_of_subscriptions
 
-AccountKey = tuple[int, bytes]
-"""Partition and digest."""
+AccountKey = tuple[int, str]
+"""Partition and account id."""
 
 
 class LiveBilling:
@@ -31,14 +35,15 @@ class LiveBilling:
         known = self._accounts.get(key)
         return known is not None and known[0] > day
 
-    def count(self, key: AccountKey, account: Account, day: int) -> None:
-        """Takes the account's part of `day`."""
-        known = self._accounts.get(key)
-        if known is not None:
-            self._add(known[1], -1)
-        today, until = _today(account, day)
-        self._add(today, 1)
-        self._accounts[key] = until, today
+    def count(self, partition: int, history: History, day: int) -> None:
+        """Takes the parts of `day` of accounts of a partition."""
+        for account_id, (today, until) in zip(history.account_ids, _today(history, day), strict=True):
+            key = partition, account_id
+            known = self._accounts.get(key)
+            if known is not None:
+                self._add(known[1], -1)
+            self._add(today, 1)
+            self._accounts[key] = until, today
 
     def _add(self, today: _Today, sign: int) -> None:
         plans, mrr, base, retained = today
@@ -50,36 +55,43 @@ class LiveBilling:
         self.retained += sign * retained
 
 
-_Today = tuple[tuple[tuple[str, int, int], ...], int, int, int]
-"""((plan, seats, seats added), …), MRR, base, retained."""
+_Today = tuple[list[tuple[str, int, int]], int, int, int]
+"""([(plan, seats, seats added), …], MRR, base, retained)."""
 
 
-def _today(account: Account, day: int) -> tuple[_Today, int]:
-    """The account's part of `day`, and the first day on which it is another."""
-    until = FOR_EVER
-    plans = []
-    mrr = base = 0
-    for subscription in account.subscriptions.values():
-        state = None
-        for held in subscription.held:
-            if held.day > day:
-                until = min(until, held.day)
-                break
-            state = held
-        if state is not None and state.last >= day:
-            until = min(until, state.last + 1)
-            added = 0
-            for at, seats, _ in subscription.seats_changed():
-                if at > day:
-                    until = min(until, at)
-                    break
-                added = seats
-            plans.append((state.plan, state.seats, added))
-        was = has = 0
-        for at, was_then, has_then in mrr_flow(subscription):
-            if at > day:
-                until = min(until, at)
-                break
-            was, has = was_then, has_then
-        base, mrr = base + was, mrr + has
-    return (tuple(plans), mrr, base, mrr if base else 0), until
+def _today(history: History, day: int) -> Iterator[tuple[_Today, int]]:
+    """The part of `day` of each account, and the first day on which it is another."""
+    number, subscriptions = len(history.account_ids), len(history.sub_names)
+    held, grown, flow = history.held, history.added, flow_of_subscriptions(history)
+    asked = keys(np.arange(subscriptions), np.full(subscriptions, day))
+    until = np.full(subscriptions, FOR_EVER)
+    for owners, days in ((held.sub, held.day), (grown.sub, grown.day), (flow.owner, flow.day)):
+        until = np.minimum(until, _next(keys(owners, days), asked))
+    state = in_force(keys(held.sub, held.day), asked)
+    last = pick(held.last, state, -1)
+    until = np.where(last >= day, np.minimum(until, last + 1), until)
+    added = pick(grown.added, in_force(keys(grown.sub, grown.day), asked))
+    now = in_force(keys(flow.owner, flow.day), asked)
+    base, mrr, ends = np.zeros(number, np.int64), np.zeros(number, np.int64), np.full(number, FOR_EVER)
+    np.add.at(base, history.sub_account, pick(flow.base, now))
+    np.add.at(mrr, history.sub_account, pick(flow.mrr, now))
+    np.minimum.at(ends, history.sub_account, until)
+    plans: list[list[tuple[str, int, int]]] = [[] for _ in range(number)]
+    shown = np.flatnonzero(last >= day)
+    places = state[shown]
+    for account, plan, seats, more in zip(
+        history.sub_account[shown].tolist(), held.plan[places].tolist(), held.seats[places].tolist(),
+        added[shown].tolist(), strict=True,
+    ):  # fmt: skip
+        plans[account].append((PLANS[plan], seats, more))
+    for some, has, had, end in zip(plans, mrr.tolist(), base.tolist(), ends.tolist(), strict=True):
+        yield (some, has, had, has if had else 0), end
+
+
+def _next(series: Ints, asked: Ints) -> Ints:
+    """The first day in the sorted series that is behind the one asked, of the same owner; FOR_EVER is none."""
+    if not len(series):
+        return np.full(len(asked), FOR_EVER)
+    places = np.searchsorted(series, asked, "right")
+    found = series[np.minimum(places, len(series) - 1)]
+    return np.where((places < len(series)) & (owners_of(found) == owners_of(asked)), days_of(found), FOR_EVER)

@@ -2,91 +2,173 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from streams.ledger.billing.account import Account
-from streams.ledger.billing.cells import Cells
-from streams.ledger.billing.days import a_year_on
-from streams.ledger.billing.steps import steps_of
+import numpy as np
 
-UNKNOWN = -1
+from schemas.billing import Profile
+from streams.ledger.billing.cells import DIMENSIONS, Cells
+from streams.ledger.billing.columns import Column, Ints, Lists, Strings, ints, ranges
+from streams.ledger.billing.history import CHANNELS, DEPLOYMENTS, KINDS, LINKS, MOTIONS, PLANS, History
+from streams.ledger.billing.steps import (
+    Cuts,
+    family_of,
+    flow_of_accounts,
+    flow_of_subscriptions,
+    hold,
+    retention_of,
+    windows_of,
+)
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Group:
-    """Columns that have as many elements in each row: elements of all rows one after the other, and how many each row has."""
+    """Columns of lists that have as many elements in each row: the elements of all rows, and how many each row has."""
 
-    elements: list[tuple[Any, ...]] = field(default_factory=list)
-    lengths: list[int] = field(default_factory=list)
-
-    def add(self, elements: list[Any]) -> None:
-        """The next row's."""
-        self.elements += elements
-        self.lengths.append(len(elements))
+    columns: Sequence[Column]
+    lengths: Ints
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class AccountRows:
     """Rows of `billing_account` and `billing_subscription`.
 
-    accounts: (account_id, home, first_day) of each row; subscriptions: (account_id, subscription_id, home).
-    versions, subscription_versions: of each row.
+    accounts: account_id, home, first_day; subscriptions: account_id, subscription_id, home; a list or array each.
     of_account, of_subscription: groups of array columns by their names' first word, in the order of the tables' columns.
+    version: of all rows.
     """
 
-    accounts: list[tuple[str, int, int]] = field(default_factory=list)
-    versions: list[int] = field(default_factory=list)
-    subscriptions: list[tuple[str, str, int]] = field(default_factory=list)
-    subscription_versions: list[int] = field(default_factory=list)
-    of_account: dict[str, Group] = field(
-        default_factory=lambda: {name: Group() for name in (
-            "tick", "profile", "link", "movement", "addon", "action", "cut", "held", "window", "retention", "family",
-        )}
-    )  # fmt: skip
-    of_subscription: dict[str, Group] = field(
-        default_factory=lambda: {name: Group() for name in ("state", "base", "added", "sync", "profile")}
+    accounts: tuple[Column, ...]
+    of_account: dict[str, Group]
+    subscriptions: tuple[Strings, Sequence[str], Ints]
+    of_subscription: dict[str, Group]
+    version: int
+
+
+def rows_of(history: History, cells: Cells, home: int, version: int) -> AccountRows:
+    """The rows of accounts."""
+    number, subscriptions = len(history.account_ids), len(history.sub_names)
+    flow = flow_of_subscriptions(history)
+    together = flow_of_accounts(history, flow)
+    cuts, held, spans = hold(history)
+    windows = windows_of(history, spans)
+    retention = retention_of(history, flow, together)
+    family = family_of(history, together)
+    profiles, moves, links, actions = history.profiles, history.movements, history.links, history.actions
+    profile_columns: list[Column] = [profiles.day, *_profile_columns(history.profiles.different, profiles.which)]
+    events = [history.events[place] for place in moves.event.tolist()]
+    bought = [(place, event, event.addon) for place, event in enumerate(history.events) if event.addon is not None]
+    addons, addon = ints([place for place, *_ in bought]), [addon for _, _, addon in bought]
+    per_account = np.bincount(profiles.account, minlength=number)
+
+    def by_account(owners: Ints, *columns: Column) -> Group:
+        return Group(columns, np.bincount(owners, minlength=number))
+
+    def by_subscription(owners: Ints, *columns: Column) -> Group:
+        return Group(columns, np.bincount(owners, minlength=subscriptions))
+
+    of_account = {
+        "tick": Group([history.ticks().reshape(-1)], np.full(number, len(MOTIONS))),
+        "profile": Group(profile_columns, per_account),
+        "link": by_account(
+            history.sub_account[links.sub],
+            Strings(LINKS, links.kind),
+            Strings(links.names, links.name),
+            Strings(history.sub_names, links.sub),
+            Lists(links.times, links.lengths),
+        ),
+        "movement": by_account(
+            history.sub_account[moves.sub],
+            [event.event_id for event in events],
+            moves.at,
+            Strings(history.sub_names, moves.sub),
+            Strings(KINDS, moves.kind),
+            Strings(CHANNELS, moves.channel),
+            Strings(PLANS, moves.plan_from),
+            Strings(PLANS, moves.plan_to),
+            moves.seats_from,
+            moves.seats_to,
+            moves.mrr_from,
+            moves.mrr_to,
+            *moves.parts,
+        ),
+        "addon": by_account(
+            history.account[addons],
+            [event.event_id for _, event, _ in bought],
+            history.at[addons],
+            Strings(CHANNELS, history.channel[addons]),
+            [one.addon for one in addon],
+            ints([one.quantity for one in addon]),
+            ints([one.amount for one in addon]),
+        ),
+        "action": by_account(
+            actions.account,
+            Strings(MOTIONS, actions.motion),
+            [history.events[place].event_id for place in actions.event.tolist()],
+            history.at[actions.event],
+            Strings(CHANNELS, history.channel[actions.event]),
+        ),
+        "cut": by_account(cuts.account, _cells(cuts, cells)),
+        "held": by_account(held.account, held.cut, held.day, held.rows, held.seats, held.mrr),
+        "window": by_account(windows.account, windows.movement, windows.start, windows.stop, windows.cut),
+        "retention": by_account(
+            retention.account,
+            retention.level,
+            retention.day,
+            retention.base,
+            retention.mrr,
+            retention.current,
+            retention.gross,
+            retention.customers,
+            retention.churned,
+        ),
+        "family": by_account(family.account, family.day, family.parent, family.base, family.mrr),
+    }
+    state, base, added, synced = history.held, history.base, history.added, history.synced
+    first = (np.cumsum(per_account) - per_account)[history.sub_account]
+    of_each = ranges(first, per_account[history.sub_account])
+    of_subscription = {
+        "state": by_subscription(
+            state.sub,
+            state.day,
+            state.last,
+            Strings(DEPLOYMENTS, state.deployment),
+            Strings(PLANS, state.plan),
+            state.seats,
+            state.mrr,
+        ),
+        "base": by_subscription(base.sub, base.day, base.mrr),
+        "added": by_subscription(added.sub, added.day, added.added, added.removed),
+        "sync": by_subscription(synced.sub, synced.day, synced.billable_users, synced.max_users),
+        "profile": Group(
+            [
+                profiles.day[of_each],
+                *_profile_columns(profiles.different, profiles.which[of_each]),
+            ],
+            per_account[history.sub_account],
+        ),
+    }
+    return AccountRows(
+        (history.account_ids, np.full(number, home), history.first_day),
+        of_account,
+        (Strings(history.account_ids, history.sub_account), history.sub_names, np.full(subscriptions, home)),
+        of_subscription,
+        version,
     )
 
-    def add(self, account: Account, cells: Cells, home: int, version: int) -> None:
-        """The rows of an account."""
-        steps = steps_of(account, cells)
-        profiles = [
-            (
-                day, profile.parent_account_id, profile.country, profile.geo, profile.territory, profile.segment,
-                profile.buyer_persona, profile.acquisition_channel, profile.acquisition_source,
-            )
-            for day, profile in account.profiles
-        ]  # fmt: skip
-        self.accounts.append((account.account_id, home, account.first_day))
-        self.versions.append(version)
-        groups = self.of_account
-        groups["tick"].add([(day,) for day in account.ticks])
-        groups["profile"].add(profiles)
-        groups["link"].add([(*link, times) for link, times in account.links.items()])
-        groups["movement"].add(account.movements)
-        groups["addon"].add(account.purchases)
-        groups["action"].add(account.actions)
-        groups["cut"].add([(cut,) for cut in steps.cuts])
-        groups["held"].add(steps.held)
-        groups["window"].add(steps.window)
-        groups["retention"].add(steps.retention)
-        groups["family"].add(steps.family)
-        for name, subscription in account.subscriptions.items():
-            if not subscription.held:
-                continue
-            self.subscriptions.append((account.account_id, name, home))
-            self.subscription_versions.append(version)
-            parts = self.of_subscription
-            parts["state"].add(subscription.held)
-            parts["base"].add(
-                list({a_year_on(state.day): (a_year_on(state.day), state.mrr) for state in subscription.held}.values())
-            )
-            parts["added"].add(subscription.seats_changed())
-            parts["sync"].add(
-                [
-                    (day, UNKNOWN if billable is None else billable, UNKNOWN if most is None else most)
-                    for day, billable, most in subscription.synced
-                ]
-            )
-            parts["profile"].add(profiles)
+
+def _profile_columns(different: Sequence[Profile], which: Ints) -> list[Strings]:
+    return [Strings([getattr(profile, name) for profile in different], which) for name in Profile.__struct_fields__]
+
+
+def _cells(cuts: Cuts, cells: Cells) -> Lists:
+    """The cells of each cut."""
+    combined = np.stack((cuts.plan, cuts.deployment, cuts.market), axis=1)
+    several, which = np.unique(combined, axis=0, return_inverse=True)
+    numbers = [
+        cells.cut(PLANS[plan], DEPLOYMENTS[deployment], cuts.markets[market])
+        for plan, deployment, market in several.tolist()
+    ]
+    items = np.array(numbers, np.int64).reshape(len(several), len(DIMENSIONS))[which.reshape(-1)]
+    return Lists(items.reshape(-1), np.full(len(items), len(DIMENSIONS)))

@@ -1,15 +1,15 @@
-"""An account's state as changelog records: its events, in the order in which they came, in pieces.
+"""The events of a partition's accounts as changelog records, in the order in which they came.
 
-Nothing in it is derived, and no event ever leaves it: a new one goes into the last piece, so what a flush writes of an account
-does not grow with its history. A piece that is full is closed, compressed, and never written again. A value is a header (as
-`streams.ledger.state` has it: format, kind, epoch, revision) and a body; the version is the book's when the piece was written.
+Nothing in it is derived, and no event ever leaves it. A segment holds facts of any accounts, one behind the other, each after
+its length; new ones go behind those of the last segment until it is full, so what a flush writes does not grow with what there
+is. A value is a header (as `streams.ledger.state` has it: format, kind, epoch, revision) and a body; the version is the book's
+when the segment was written.
 """
 
 from __future__ import annotations
 
-import hashlib
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import zstandard
@@ -20,13 +20,17 @@ from streams.ledger.records import Change
 from streams.ledger.scope import READ_HERE
 from streams.ledger.state import HEADER, StateError, Version
 
-FORMAT = 1
-OPEN, CLOSED, PARTITION = 1, 2, 3
+FORMAT = 2
+OPEN_PIECE, CLOSED_PIECE, PARTITION, SEGMENT = 1, 2, 3, 4
+"""Kinds of values; pieces are those of format 1, which had the events of one account each."""
 
-PIECE_BYTES = 4 * 1024
-"""A piece is closed when it has more than this: what a flush writes of an account that goes on for years."""
+FULL_BYTES = 4 * 1024
+"""A segment with more than this is never written again: what a flush of a single event writes."""
 
-_COUNT = struct.Struct(">I")
+LARGEST_BYTES = 256 * 1024
+"""A flush of many events begins a new segment behind so many bytes."""
+
+_LENGTH = struct.Struct(">I")
 _ARRAY = struct.Struct(">BI")
 
 
@@ -40,12 +44,27 @@ class Fact(Struct, array_like=True, frozen=True, gc=False):
     delivery: int = READ_HERE
 
 
+class _EventHead(Struct, array_like=True, frozen=True, gc=False):
+    event_id: str
+    type: str
+    occurred_at: int
+    sequence: int
+    account_id: str
+
+
+class _FactHead(Struct, array_like=True, frozen=True, gc=False):
+    """As much of a `Fact` as tells whose it is."""
+
+    event: _EventHead
+
+
 class PartitionState(Struct, array_like=True):
     """Body of a partition's own record.
 
     read_to: offset after the last message of the source topic that was read; -1 when none was.
     rolled_to: the as-of day up to which rows are written.
-    written: version (epoch, revision) up to which the rows of all accounts are written.
+    written: version (epoch, revision) up to which the rows of all accounts are written; (0, 0) when events came again whose
+        rows may be missing.
     settled: the epoch is known to be above those of the sink's rows.
     """
 
@@ -56,20 +75,16 @@ class PartitionState(Struct, array_like=True):
 
 
 _encode = msgspec.msgpack.Encoder().encode
+_fact = msgspec.msgpack.Decoder(Fact).decode
+_head = msgspec.msgpack.Decoder(_FactHead).decode
 _facts = msgspec.msgpack.Decoder(list[Fact])
 _partition = msgspec.msgpack.Decoder(PartitionState)
-_compress = zstandard.ZstdCompressor(level=3).compress
 _decompress = zstandard.ZstdDecompressor().decompress
 
 
-def account_digest(account_id: str) -> bytes:
-    """16 bytes that stand for an account in keys."""
-    return hashlib.blake2b(account_id.encode(), digest_size=16).digest()
-
-
-def piece_key(digest: bytes, piece: int) -> bytes:
-    """Key of a piece of an account, from 0 on."""
-    return b"a" + digest + piece.to_bytes(4, "big")
+def segment_key(segment: int) -> bytes:
+    """Key of a segment, from 0 on."""
+    return b"s" + segment.to_bytes(4, "big")
 
 
 def partition_key(partition: int) -> bytes:
@@ -77,9 +92,14 @@ def partition_key(partition: int) -> bytes:
     return b"p" + partition.to_bytes(4, "big")
 
 
-def piece_of(key: bytes) -> tuple[bytes, int] | None:
-    """(digest, piece) of a key; None for a partition's record."""
-    return (key[1:17], int.from_bytes(key[17:21], "big")) if key[:1] == b"a" else None
+def is_segment(key: bytes) -> bool:
+    """Whether a key is a segment's."""
+    return key[:1] == b"s"
+
+
+def is_piece(key: bytes) -> bool:
+    """Whether a key is that of a piece of format 1."""
+    return key[:1] == b"a"
 
 
 def version_of(value: bytes) -> Version:
@@ -106,69 +126,66 @@ def decode_partition(value: bytes) -> tuple[Version, PartitionState]:
     return version_of(value), _partition.decode(memoryview(value)[HEADER.size :])
 
 
-def read_piece(value: bytes) -> list[Fact]:
-    """The facts of a piece, in the order in which they came."""
-    version_of(value)
-    count, body = _body(value)
-    return _facts.decode(_ARRAY.pack(0xDD, count) + body)
+def segment_of_piece(value: bytes) -> bytes:
+    """A segment with the facts of a piece of format 1, under its version."""
+    body = memoryview(value)[HEADER.size :]
+    if value[1] == CLOSED_PIECE:
+        body = memoryview(_decompress(body))
+    (count,) = _LENGTH.unpack_from(body)
+    facts = _facts.decode(_ARRAY.pack(0xDD, count) + body[_LENGTH.size :])
+    return HEADER.pack(FORMAT, SEGMENT, *version_of(value)) + b"".join(
+        part for fact in facts for part in _parts(_encode(fact))
+    )
 
 
-def _body(value: bytes) -> tuple[int, bytes]:
-    body = value[HEADER.size :]
-    if value[1] == CLOSED:
-        body = _decompress(body)
-    return _COUNT.unpack_from(body)[0], body[_COUNT.size :]
+def read_fact(segment: bytes, place: int) -> Fact:
+    """The fact that begins at this byte of a segment."""
+    start = place + _LENGTH.size
+    return _fact(memoryview(segment)[start : start + _LENGTH.unpack_from(segment, place)[0]])
 
 
-def read_facts(values: Mapping[bytes, bytes], digest: bytes, pieces: int) -> Iterator[Fact]:
-    """All facts of an account, in the order in which they came.
-
-    Raises:
-        StateError: a piece is missing, or a newer program wrote it.
-    """
-    for piece in range(pieces):
-        value = values.get(piece_key(digest, piece))
-        if value is None:
-            raise StateError(f"piece {piece} of {pieces} of an account is missing in the changelog")
-        yield from read_piece(value)
+def heads(segment: bytes) -> Iterator[tuple[int, str, str]]:
+    """(place, account_id, event_id) of each fact of a segment."""
+    place, end, view = HEADER.size, len(segment), memoryview(segment)
+    while place < end:
+        start = place + _LENGTH.size
+        stop = start + _LENGTH.unpack_from(segment, place)[0]
+        event = _head(view[start:stop]).event
+        yield place, event.account_id, event.event_id
+        place = stop
 
 
 def append(
-    digest: bytes, pieces: int, last: bytes | None, facts: list[Fact], version: Version
-) -> tuple[list[Change], int]:
-    """Writes an account's new facts behind those it has.
+    segments: int, last: bytes | None, facts: Sequence[Fact], version: Version
+) -> tuple[list[Change], list[tuple[int, int]]]:
+    """Writes new facts behind those there are.
 
     Args:
-        pieces: how many there are, the last of them with the value `last`.
-        facts: new ones; none writes the last piece again, under the new version.
+        segments: how many there are, the last of them with the value `last`.
 
     Returns:
-        Changes for the changelog, and how many pieces there are now.
+        Changes for the changelog, and the (segment, place) of each fact.
     """
-    count, body, piece = 0, b"", pieces
-    if last is not None:
-        closed = last[1] == CLOSED
-        if not facts or not closed:
-            count, body = _body(last)
-            piece = pieces - 1
-    changes = []
-    parts, size = [body], len(body)
+    header = HEADER.pack(FORMAT, SEGMENT, *version)
+    segment, parts = segments, [header]
+    if last is not None and len(last) < FULL_BYTES:
+        segment = segments - 1
+        parts.append(last[HEADER.size :])
+    size = sum(map(len, parts))
+    changes: list[Change] = []
+    places = []
     for fact in facts:
-        if size > PIECE_BYTES:
-            changes.append(_piece(digest, piece, count, b"".join(parts), version))
-            piece, count, parts, size = piece + 1, 0, [], 0
+        if size > LARGEST_BYTES:
+            changes.append(Change(segment_key(segment), b"".join(parts)))
+            segment, parts, size = segment + 1, [header], len(header)
+        places.append((segment, size))
         encoded = _encode(fact)
-        parts.append(encoded)
-        size += len(encoded)
-        count += 1
-    changes.append(_piece(digest, piece, count, b"".join(parts), version))
-    return changes, piece + 1
+        parts += _parts(encoded)
+        size += _LENGTH.size + len(encoded)
+    if facts:
+        changes.append(Change(segment_key(segment), b"".join(parts)))
+    return changes, places
 
 
-def _piece(digest: bytes, piece: int, count: int, body: bytes, version: Version) -> Change:
-    content = _COUNT.pack(count) + body
-    if len(body) > PIECE_BYTES:
-        value = HEADER.pack(FORMAT, CLOSED, *version) + _compress(content)
-    else:
-        value = HEADER.pack(FORMAT, OPEN, *version) + content
-    return Change(piece_key(digest, piece), value)
+def _parts(encoded: bytes) -> tuple[bytes, bytes]:
+    return _LENGTH.pack(len(encoded)), encoded

@@ -1,4 +1,4 @@
-"""What an account adds to the sums of the KPI views, as differences on the days on which it changes.
+"""What accounts add to the sums of the KPI views, as differences on the days on which it changes.
 
 A sum over all accounts on a day is the sum of all their differences up to and with that day. Those of one account depend on its
 own events alone, so they are replaced as a whole when one comes in. Days are days since 1970, money is in cents.
@@ -6,180 +6,272 @@ own events alone, so they are replaced as a whole when one comes in. Days are da
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from schemas.billing import Profile
-from streams.ledger.billing.account import NO_PROFILE, Account, Subscription
-from streams.ledger.billing.cells import Cells, Cut
-from streams.ledger.billing.days import FOR_EVER, WINDOW, a_year_on
-from streams.ledger.records import DAY_US
+import numpy as np
+
+from streams.ledger.billing.cells import NO_MARKET, Market, market_of
+from streams.ledger.billing.columns import (
+    Bools,
+    Ints,
+    Strings,
+    after,
+    before,
+    days_of,
+    first_of_each,
+    in_force,
+    ints,
+    keys,
+    owners_of,
+    pick,
+    ranges,
+    running,
+)
+from streams.ledger.billing.days import FOR_EVER, WINDOW
+from streams.ledger.billing.history import DEPLOYMENTS, PLANS, History
 
 OF_SUBSCRIPTION, OF_ACCOUNT, OF_BOTH = 0, 1, 2
 """Levels of retention; of an account with one subscription both are one."""
 
 
 @dataclass(slots=True)
-class Steps:
-    """Columns of `billing_account`, an element a step.
+class Cuts:
+    """The combinations of plan, deployment and market that an account's subscriptions had: by account, counted from 1 in each.
 
-    cuts: the cells of each combination of plan, deployment and profile; below they are counted from 1.
-    held: (cut, day, rows, seats, mrr).
-    window: (movement, from, to, cut): the days from..to - 1 that see a movement, counted from 1.
-    retention: (level, day, base, mrr, current, gross, customers, churned), from `current` on of customers with a base.
-    family: (day, parent, base, mrr) of an account that has had a parent; parent '' is the account itself.
+    plan, deployment: codes; market: place in `markets`.
     """
 
-    cuts: list[Cut] = field(default_factory=list)
-    held: list[tuple[int, int, int, int, int]] = field(default_factory=list)
-    window: list[tuple[int, int, int, int]] = field(default_factory=list)
-    retention: list[tuple[int, int, int, int, int, int, int, int]] = field(default_factory=list)
-    family: list[tuple[int, str, int, int]] = field(default_factory=list)
+    account: Ints
+    plan: Ints
+    deployment: Ints
+    market: Ints
+    markets: list[Market]
 
 
-Span = tuple[int, int, int]
-"""(from, to, cut): what cut a subscription has on the days from..to - 1."""
+@dataclass(slots=True)
+class HeldSteps:
+    """What an account's subscriptions add, by account. cut: counted from 1 in the account."""
+
+    account: Ints
+    cut: Ints
+    day: Ints
+    rows: Ints
+    seats: Ints
+    mrr: Ints
 
 
-def steps_of(account: Account, cells: Cells) -> Steps:
-    """The steps of an account."""
-    out = Steps()
-    places: dict[int, int] = {}
-    spans: dict[str, list[Span]] = {}
-    flows = []
-    for name, subscription in account.subscriptions.items():
-        if subscription.held:
-            spans[name] = _hold(subscription, account.profiles, cells, places, out)
-            flows.append(list(mrr_flow(subscription)))
-    for number, move in enumerate(account.movements, 1):
-        day = move.occurred_at // DAY_US
-        end = day + WINDOW
-        for start, stop, place in spans[move.subscription_id]:
-            if start < end and stop > day:
-                out.window.append((number, max(start, day), min(stop, end), place))
-    if len(flows) == 1:
-        flow = flows[0]
-        _retain(OF_BOTH, flow, out)
-    else:
-        for flow in flows:
-            _retain(OF_SUBSCRIPTION, flow, out)
-        flow = _together(flows)
-        _retain(OF_ACCOUNT, flow, out)
-    if any(profile.parent_account_id not in ("", account.account_id) for _, profile in account.profiles):
-        _family(account, flow, out)
-    return out
+@dataclass(slots=True)
+class Spans:
+    """On which days, `start` to the one before `stop`, a subscription has a cut; by subscription and day."""
+
+    sub: Ints
+    start: Ints
+    stop: Ints
+    cut: Ints
 
 
-def _hold(
-    subscription: Subscription,
-    profiles: Sequence[tuple[int, Profile]],
-    cells: Cells,
-    places: dict[int, int],
-    out: Steps,
-) -> list[Span]:
-    """Seats and MRR, by the cut that the subscription has on each day; returns the days of each cut."""
-    held = subscription.held
-    days = {state.day for state in held}
-    days.update(state.last + 1 for state in held if state.last < FOR_EVER)
-    days.update(day for day, _ in profiles if day > held[0].day)
-    spans: list[Span] = []
-    place = seats = mrr = since = 0
-    state_at = profile_at = -1
-    for day in sorted(days):
-        while state_at + 1 < len(held) and held[state_at + 1].day <= day:
-            state_at += 1
-        while profile_at + 1 < len(profiles) and profiles[profile_at + 1][0] <= day:
-            profile_at += 1
-        state = held[state_at]
-        new_place, new_seats, new_mrr = 0, 0, 0
-        if state.last >= day:
-            profile = profiles[profile_at][1] if profile_at >= 0 else NO_PROFILE
-            cut = cells.cut(state.plan, state.deployment, profile)
-            new_place = places.get(id(cut), 0)
-            if not new_place:
-                out.cuts.append(cut)
-                new_place = places[id(cut)] = len(out.cuts)
-            new_seats, new_mrr = state.seats, state.mrr
-        if new_place == place:
-            if new_seats != seats or new_mrr != mrr:
-                out.held.append((place, day, 0, new_seats - seats, new_mrr - mrr))
-        else:
-            if place:
-                out.held.append((place, day, -1, -seats, -mrr))
-                spans.append((since, day, place))
-            if new_place:
-                out.held.append((new_place, day, 1, new_seats, new_mrr))
-            since = day
-        place, seats, mrr = new_place, new_seats, new_mrr
-    if place:
-        spans.append((since, FOR_EVER, place))
-    return spans
+@dataclass(slots=True)
+class Windows:
+    """The days, `start` to the one before `stop`, that see a movement under a cut. movement, cut: counted from 1 in the account."""
+
+    account: Ints
+    movement: Ints
+    start: Ints
+    stop: Ints
+    cut: Ints
 
 
-def mrr_flow(subscription: Subscription) -> Iterator[tuple[int, int, int]]:
-    """(day, base, current): the MRR of 12 months ago and of today, from each day on that changes one of them; at first both
-    are 0."""
-    changes = [(state.day, state.mrr) for state in subscription.held]
-    current = dict(changes)
-    base = {a_year_on(day): mrr for day, mrr in changes}  # of two days that meet the later one stands
-    was = has = 0
-    for day in sorted({*current, *base}):
-        new = base.get(day, was), current.get(day, has)
-        if new != (was, has):
-            was, has = new
-            yield day, was, has
+@dataclass(slots=True)
+class Flow:
+    """MRR of 12 months ago and of today, of accounts or subscriptions, from each day on that changes one of them; at first both
+    are 0. By owner and day."""
+
+    owner: Ints
+    day: Ints
+    base: Ints
+    mrr: Ints
 
 
-def _together(flows: Iterable[Iterable[tuple[int, int, int]]]) -> list[tuple[int, int, int]]:
-    """The sum of several flows."""
-    changes: dict[int, list[int]] = {}
-    for flow in flows:
-        was = has = 0
-        for day, base, current in flow:
-            more = changes.setdefault(day, [0, 0])
-            more[0] += base - was
-            more[1] += current - has
-            was, has = base, current
-    was = has = 0
-    found = []
-    for day in sorted(changes):
-        more = changes[day]
-        was, has = was + more[0], has + more[1]
-        found.append((day, was, has))
-    return found
+@dataclass(slots=True)
+class Retention:
+    """What owners add to the sums of net retention, by account. From `current` on: of customers with a base."""
+
+    account: Ints
+    level: Ints
+    day: Ints
+    base: Ints
+    mrr: Ints
+    current: Ints
+    gross: Ints
+    customers: Ints
+    churned: Ints
 
 
-def _retain(level: int, flow: Iterable[tuple[int, int, int]], out: Steps) -> None:
-    b = m = c = g = n = x = 0  # base, mrr; of customers with a base: current, gross, their number, churned
-    for day, base, mrr in flow:
-        if base:
-            current, gross, customers, churned = mrr, min(base, mrr), 1, int(mrr == 0)
-        else:
-            current = gross = customers = churned = 0
-        out.retention.append((level, day, base - b, mrr - m, current - c, gross - g, customers - n, churned - x))
-        b, m, c, g, n, x = base, mrr, current, gross, customers, churned
+def flow_of_subscriptions(history: History) -> Flow:
+    """The flow of each subscription."""
+    held, base = history.held, history.base
+    held_keys, base_keys = keys(held.sub, held.day), keys(base.sub, base.day)
+    asked = np.union1d(held_keys, base_keys)
+    return _changes(asked, pick(base.mrr, in_force(base_keys, asked)), pick(held.mrr, in_force(held_keys, asked)))
 
 
-def _family(account: Account, flow: Sequence[tuple[int, int, int]], out: Steps) -> None:
-    """The account's MRR under the parent that it has on each day."""
-    profiles = account.profiles
-    parent, base, mrr = "", 0, 0
-    flow_at = profile_at = -1
-    for day in sorted({day for day, _, _ in flow} | {day for day, _ in profiles}):
-        while flow_at + 1 < len(flow) and flow[flow_at + 1][0] <= day:
-            flow_at += 1
-        while profile_at + 1 < len(profiles) and profiles[profile_at + 1][0] <= day:
-            profile_at += 1
-        _, new_base, new_mrr = flow[flow_at] if flow_at >= 0 else (day, 0, 0)
-        new_parent = profiles[profile_at][1].parent_account_id if profile_at >= 0 else ""
-        if new_parent == account.account_id:
-            new_parent = ""
-        if new_parent == parent:
-            if (new_base, new_mrr) != (base, mrr):
-                out.family.append((day, parent, new_base - base, new_mrr - mrr))
-        else:
-            if base or mrr:
-                out.family.append((day, parent, -base, -mrr))
-            if new_base or new_mrr:
-                out.family.append((day, new_parent, new_base, new_mrr))
-        parent, base, mrr = new_parent, new_base, new_mrr
+def flow_of_accounts(history: History, flow: Flow) -> Flow:
+    """The flows of an account's subscriptions, added up."""
+    key = keys(history.sub_account[flow.owner], flow.day)
+    order = np.argsort(key, kind="stable")
+    starts = first_of_each(key[order])
+    if not len(starts):
+        return flow
+    asked = key[order][starts]
+    base, mrr = (
+        running(np.add.reduceat((column - before(column, flow.owner))[order], starts), owners_of(asked))
+        for column in (flow.base, flow.mrr)
+    )
+    return _changes(asked, base, mrr)
+
+
+def _changes(asked: Ints, base: Ints, mrr: Ints) -> Flow:
+    owner = owners_of(asked)
+    kept = (base != before(base, owner)) | (mrr != before(mrr, owner))
+    return Flow(owner[kept], days_of(asked[kept]), base[kept], mrr[kept])
+
+
+def retention_of(history: History, flow: Flow, together: Flow) -> Retention:
+    """The steps of net retention of each account: one flow for both levels where it has one subscription."""
+    subscriptions = np.bincount(history.sub_account, minlength=len(history.account_ids))
+    account = history.sub_account[flow.owner]
+    lone, several = subscriptions[account] == 1, subscriptions[together.owner] > 1
+    parts = [
+        _retain(account, np.where(lone, OF_BOTH, OF_SUBSCRIPTION), flow, np.ones(len(account), np.bool_)),
+        _retain(together.owner, np.full(len(together.owner), OF_ACCOUNT), together, several),
+    ]
+    return Retention(*_joined(*parts))
+
+
+def _retain(account: Ints, level: Ints, flow: Flow, kept: Bools) -> tuple[Ints, ...]:
+    has_base = flow.base > 0
+    current = np.where(has_base, flow.mrr, 0)
+    sums = (
+        flow.base, flow.mrr, current, np.minimum(flow.base, current), has_base.astype(np.int64),
+        (has_base & (flow.mrr == 0)).astype(np.int64),
+    )  # fmt: skip
+    steps = [column - before(column, flow.owner) for column in sums]
+    return tuple(column[kept] for column in (account, level, flow.day, *steps))
+
+
+def hold(history: History) -> tuple[Cuts, HeldSteps, Spans]:
+    """Rows, seats and MRR of subscriptions by the cut that they have on each day, and which one that is."""
+    held, profiles = history.held, history.profiles
+    held_keys, profile_keys = keys(held.sub, held.day), keys(profiles.account, profiles.day)
+    ends = held.last < FOR_EVER
+    of_account = np.bincount(profiles.account, minlength=len(history.account_ids))
+    count = of_account[history.sub_account]
+    first = (np.cumsum(of_account) - of_account)[history.sub_account]
+    profile_days = keys(np.repeat(np.arange(len(count)), count), profiles.day[ranges(first, count)])
+    asked = np.unique(np.concatenate((held_keys, keys(held.sub[ends], held.last[ends] + 1), profile_days)))
+    state = in_force(held_keys, asked)
+    asked, state = asked[state >= 0], state[state >= 0]  # profiles from before the subscription
+    sub, day = owners_of(asked), days_of(asked)
+    account = history.sub_account[sub]
+    shown = held.last[state] >= day
+    numbers = {NO_MARKET: 0}
+    market_of_profile = ints([numbers.setdefault(market_of(profile), len(numbers)) for profile in profiles.different])
+    profile = pick(profiles.which, in_force(profile_keys, keys(account, day)), -1)
+    market = pick(market_of_profile, profile)
+    combined = (market * len(PLANS) + held.plan[state]) * len(DEPLOYMENTS) + held.deployment[state]
+    seats, mrr = np.where(shown, held.seats[state], 0), np.where(shown, held.mrr[state], 0)
+    cuts, cut = _cuts(account[shown], combined[shown], list(numbers))
+    has = np.zeros(len(asked), np.int64)
+    has[shown] = cut
+    had, had_seats, had_mrr = (before(column, sub) for column in (has, seats, mrr))
+    same = (has == had) & (has > 0) & ((seats != had_seats) | (mrr != had_mrr))
+    leaves, comes = (has != had) & (had > 0), (has != had) & (has > 0)
+    zeros, ones = np.zeros(len(asked), np.int64), np.ones(len(asked), np.int64)
+    steps = _joined(
+        (account[same], has[same], day[same], zeros[same], (seats - had_seats)[same], (mrr - had_mrr)[same]),
+        (account[leaves], had[leaves], day[leaves], -ones[leaves], -had_seats[leaves], -had_mrr[leaves]),
+        (account[comes], has[comes], day[comes], ones[comes], seats[comes], mrr[comes]),
+    )
+    turns = np.flatnonzero(has != had)
+    spans = Spans(sub[turns], day[turns], after(day[turns], sub[turns], FOR_EVER), has[turns])
+    within = spans.cut > 0
+    spans = Spans(spans.sub[within], spans.start[within], spans.stop[within], spans.cut[within])
+    return cuts, HeldSteps(*steps), spans
+
+
+def _cuts(account: Ints, combined: Ints, markets: list[Market]) -> tuple[Cuts, Ints]:
+    """The different cuts of each account, and the number of each that is asked."""
+    different, which = np.unique(account << 40 | combined, return_inverse=True)
+    owner, code = different >> 40, different & ((1 << 40) - 1)
+    number = running(np.ones(len(owner), np.int64), owner)
+    code, deployment = np.divmod(code, len(DEPLOYMENTS))
+    market, plan = np.divmod(code, len(PLANS))
+    return Cuts(owner, plan, deployment, market, markets), number[which]
+
+
+def windows_of(history: History, spans: Spans) -> Windows:
+    """The 28 days of each movement, in pieces by the cut that its subscription has on them."""
+    moves = history.movements
+    end = moves.day + WINDOW
+    first = np.searchsorted(keys(spans.sub, spans.stop), keys(moves.sub, moves.day), "right")
+    behind = np.searchsorted(keys(spans.sub, spans.start), keys(moves.sub, end), "left")
+    count = np.maximum(behind - first, 0)
+    move = np.repeat(np.arange(len(count)), count)
+    span = ranges(first, count)
+    account = history.sub_account[moves.sub]
+    number = running(np.ones(len(account), np.int64), account)
+    return Windows(
+        account[move],
+        number[move],
+        np.maximum(spans.start[span], moves.day[move]),
+        np.minimum(spans.stop[span], end[move]),
+        spans.cut[span],
+    )
+
+
+@dataclass(slots=True)
+class Family:
+    """MRR under the parent of the day, as differences, by account; parent '' is the account itself."""
+
+    account: Ints
+    day: Ints
+    parent: Strings
+    base: Ints
+    mrr: Ints
+
+
+def family_of(history: History, together: Flow) -> Family:
+    """The MRR of accounts that have had another one as parent, under the parent that they have on each day."""
+    profiles = history.profiles
+    numbers = {"": 0}
+    named = [numbers.setdefault(profile.parent_account_id, len(numbers)) for profile in profiles.different]
+    own = ints([numbers.get(account_id, 0) for account_id in history.account_ids])[profiles.account]
+    parent = ints(named)[profiles.which] if named else np.empty(0, np.int64)
+    parent = np.where(parent == own, 0, parent)
+    member = np.zeros(len(history.account_ids), np.bool_)
+    member[profiles.account[parent > 0]] = True
+    told, flowing = member[profiles.account], member[together.owner]
+    profile_keys = keys(profiles.account[told], profiles.day[told])
+    flow_keys = keys(together.owner[flowing], together.day[flowing])
+    asked = np.union1d(profile_keys, flow_keys)
+    account, day = owners_of(asked), days_of(asked)
+    under = pick(parent[told], in_force(profile_keys, asked))
+    flow = in_force(flow_keys, asked)
+    base, mrr = pick(together.base[flowing], flow), pick(together.mrr[flowing], flow)
+    was_under, had_base, had_mrr = (before(column, account) for column in (under, base, mrr))
+    same = (under == was_under) & ((base != had_base) | (mrr != had_mrr))
+    leaves = (under != was_under) & ((had_base != 0) | (had_mrr != 0))
+    comes = (under != was_under) & ((base != 0) | (mrr != 0))
+    columns = _joined(
+        (account[same], day[same], under[same], (base - had_base)[same], (mrr - had_mrr)[same]),
+        (account[leaves], day[leaves], was_under[leaves], -had_base[leaves], -had_mrr[leaves]),
+        (account[comes], day[comes], under[comes], base[comes], mrr[comes]),
+    )
+    return Family(columns[0], columns[1], Strings(list(numbers), columns[2]), columns[3], columns[4])
+
+
+def _joined(*parts: tuple[Ints, ...]) -> list[Ints]:
+    """The columns of several parts as one, by the first column."""
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    order = np.argsort(columns[0], kind="stable")
+    return [column[order] for column in columns]

@@ -98,8 +98,8 @@ def added(world: BillingWorld, as_of: dt.date) -> dict[tuple[dt.date, str, str],
     for row in world.rows()["account"].values():
         for movement, start, stop, cut in row["window"]:
             move = row["movement"][movement - 1]
-            if move.kind == "growth":
-                seats = move.seats_to - move.seats_from
+            if move[MOVEMENT.index("kind")] == "growth":
+                seats = move[MOVEMENT.index("seats_to")] - move[MOVEMENT.index("seats_from")]
                 for cell in row["cut"][cut - 1][0]:
                     _add(sums, (cell, start), [seats])
                     _add(sums, (cell, stop), [-seats])

@@ -3,24 +3,53 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from fractions import Fraction
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.billing import BillingEvent
-from streams.ledger.billing.account import Account, Movement, half_even, read_account
+from streams.ledger.billing.cells import Cells
 from streams.ledger.billing.days import FOR_EVER
+from streams.ledger.billing.history import History, half_even
+from streams.ledger.billing.rows import rows_of
+from tests.streams.ledger.billing import shape, slow
 from tests.streams.ledger.billing.events import document, event, subscribed
 from tests.streams.ledger.billing.test_days import day
+
+
+class Account(NamedTuple):
+    """What an account's rows hold."""
+
+    movements: list[slow.Movement]
+    actions: list[slow.Action]
+    ticks: list[int]
+    held: dict[str, list[slow.Held]]
+    added: dict[str, list[tuple[int, int, int]]]
+
+
+def read_account(events: Iterable[BillingEvent]) -> Account:
+    block = rows_of(History([list(events)]), Cells(), 0, 1)
+    ((_, row),) = shape.accounts(block)
+    rows = {key[1]: groups for key, groups in shape.subscriptions(block)}
+    return Account(
+        [slow.Movement(*element) for element in row["movement"]],
+        [slow.Action(*element) for element in row["action"]],
+        [day for (day,) in row["tick"]],
+        {name: [slow.Held(*element) for element in groups["state"]] for name, groups in rows.items()},
+        {name: groups["added"] for name, groups in rows.items()},
+    )
 
 
 def account(*documents: dict[str, object]) -> Account:
     return read_account(map(event, documents))
 
 
-def last_move(*documents: dict[str, object]) -> Movement:
+def last_move(*documents: dict[str, object]) -> slow.Movement:
     return account(*documents).movements[-1]
 
 
@@ -96,19 +125,19 @@ def test_the_state_of_a_day_is_that_at_its_end_and_a_cancelled_one_is_shown_for_
         subscribed("subscription_created", "2025-01-31T08:00:00Z", 5, "50"),
         subscribed("quantity_changed", "2025-01-31T09:00:00Z", 7, "70"),
         subscribed("subscription_cancelled", "2025-03-31T23:59:59.999999Z", 7, "70"),
-    ).subscriptions["S"]
-    assert [(held.day, held.last, held.seats, held.mrr) for held in found.held] == [
+    )
+    assert [(held.day, held.last, held.seats, held.mrr) for held in found.held["S"]] == [
         (day("2025-01-31"), day("2025-03-30"), 7, 7_000),
         (day("2025-03-31"), day("2026-04-30"), 0, 0),
     ]
-    assert found.seats_changed() == [
+    assert found.added["S"] == [
         (day("2025-01-31"), 2, 0), (day("2025-02-28"), 0, 0), (day("2025-03-31"), 0, 7), (day("2025-04-28"), 0, 0),
     ]  # fmt: skip
 
 
 def test_two_cancellations_count_from_the_second() -> None:
     again = subscribed("subscription_cancelled", "2025-05-05", 0, "0")
-    held = account(CREATED, subscribed("subscription_cancelled", "2025-03-01", 0, "0"), again).subscriptions["S"].held
+    held = account(CREATED, subscribed("subscription_cancelled", "2025-03-01", 0, "0"), again).held["S"]
     assert [(one.day, one.last) for one in held][-1] == (day("2025-05-05"), day("2026-06-05"))
     assert held[0].last == day("2025-02-28")
 
@@ -131,13 +160,26 @@ def test_self_service_and_the_motions() -> None:
     ]  # fmt: skip
 
 
-@given(st.integers(-(10**18), 10**18), st.integers(1, 10**9))
+def rounded(numerator: int, denominator: int, dtype: Any) -> int:
+    return int(half_even(np.array([numerator], dtype), np.array([denominator], dtype))[0])
+
+
+@given(st.integers(-(2**61), 2**61), st.integers(1, 2**60))
 def test_half_even_is_pythons_rounding_of_the_fraction(numerator: int, denominator: int) -> None:
-    assert half_even(numerator, denominator) == round(Fraction(numerator, denominator))
+    expected = round(Fraction(numerator, denominator))
+    assert rounded(numerator, denominator, np.int64) == rounded(numerator, denominator, object) == expected
 
 
 def test_half_even_at_the_half() -> None:
-    assert [half_even(n, 2) for n in (-5, -3, -1, 1, 3, 5)] == [-2, -2, 0, 0, 2, 2]
+    assert [rounded(n, 2, np.int64) for n in (-5, -3, -1, 1, 3, 5)] == [-2, -2, 0, 0, 2, 2]
+
+
+def test_parts_of_more_than_64_bits() -> None:
+    one = subscribed("subscription_created", "2025-01-10", 1, "999999999999.00", list_mrr="999999999999.99")
+    move = last_move(one, subscribed("quantity_changed", "2025-02-10", 10**12, "1.00", list_mrr="0.03"))
+    assert (move.seat_mrr, move.tier_mrr) == ((10**12 - 1) * 99_999_999_999_900, 0)
+    assert move.discount_mrr == round(100 - Fraction(3 * 99_999_999_999_900, 99_999_999_999_999))
+    assert sum(move[-4:]) == move.mrr_to - move.mrr_from
 
 
 TYPES = ("subscription_created", "quantity_changed", "plan_changed", "subscription_renewed", "subscription_cancelled")

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 import pytest
+import zstandard
 
 from schemas.dead_letters import HEADER_ATTEMPT
 from streams.ledger.billing.book import Book, Rules
 from streams.ledger.billing.cells import Cells
-from streams.ledger.billing.rows import AccountRows
-from streams.ledger.billing.state import FORMAT, PIECE_BYTES, account_digest, partition_key, piece_key
+from streams.ledger.billing.rows import AccountRows, rows_of
+from streams.ledger.billing.state import FORMAT, FULL_BYTES, LARGEST_BYTES, partition_key, segment_key
 from streams.ledger.state import HEADER, StateError
-from tests.streams.ledger.billing.events import Document, document, subscribed
+from tests.streams.ledger.billing.events import Document, document, event, subscribed
 from tests.streams.ledger.billing.test_days import day
 from tests.streams.ledger.record import Record
 
@@ -61,8 +64,9 @@ class Desk:
 
     def write(self) -> AccountRows:
         """Writes all rows that are to be written."""
-        rows = AccountRows()
-        change = self.book.written(self.book.rows(ALL, ALL, Cells(), rows))
+        history = self.book.unwritten(ALL, ALL)
+        rows = rows_of(history, Cells(), 0, self.book.version.row)
+        change = self.book.written(history.account_ids)
         if change is not None:
             self._keep([change])
         return rows
@@ -79,7 +83,7 @@ def test_the_first_content_of_an_id_stands() -> None:
     assert outcomes == {"dead": 1}
     assert (letter.reason, letter.place) == ("conflict", (0, 2))
     assert "`$.event_id`" in letter.sentence
-    assert [move.seats_to for move in desk.book.account(account_digest("A")).movements] == [10]
+    assert desk.book.history(["A"]).movements.seats_to.tolist() == [10]
     # in one flush too, and of another account it is another event
     second = document("outreach_requested", "2025-01-01")
     elsewhere = second | {"account_id": "B", "x": 1}
@@ -115,29 +119,27 @@ def test_what_comes_again_from_its_place_is_applied_again() -> None:
     assert after.book.dirty == 0
     assert after.again(*events, offset=0) == {"applied": 3}
     assert after.book.dirty == 1  # the rows may not be there
-    assert len(after.book.events(account_digest("A"))) == 3
+    assert len(after.book.events("A")) == 3
 
 
 def test_the_state_knows_whose_rows_are_missing() -> None:
     desk = Desk()
-    desk.take(document("outreach_requested", "2025-01-01"), document("outreach_requested", "2025-01-01", "B"))
+    desk.take(*(document("outreach_requested", "2025-01-01", f"A{n}") for n in range(FULL_BYTES // 50)))
     desk.write()
     desk.take(document("outreach_requested", "2025-01-02", "B"))
     after = desk.restarted()
-    assert after.book.dirty == 1
     assert after.book.needs_roll(0)
-    rows = after.write()
-    assert [key[0] for key in rows.accounts] == ["B"]
+    assert after.write().accounts[0] == ["B"]
     assert after.restarted().book.dirty == 0
 
 
 def test_a_later_owners_rows_stand_whatever_the_older_one_still_writes() -> None:
     desk = Desk()
     desk.take(document("outreach_requested", "2025-01-01"))
-    old = desk.write().versions[0]
+    old = desk.write().version
     after = desk.restarted()
     after.take(document("outreach_requested", "2025-01-02"))
-    assert after.write().versions[0] > old
+    assert after.write().version > old
     desk.book.fold([], 0)
     assert desk.book.version < after.book.version
 
@@ -175,17 +177,62 @@ def test_ten_thousand_events_in_small_values() -> None:
         for n in range(9_999)
     ]  # fmt: skip
     desk.take(created, *changes[:-1])
-    largest = max(map(len, desk.values.values()))
+    assert max(map(len, desk.values.values())) < LARGEST_BYTES + FULL_BYTES
     before = dict(desk.values)
     assert desk.take(changes[-1])[0] == {"applied": 1}
-    written = [key for key, value in desk.values.items() if before.get(key) != value]
-    assert len(written) == 2  # the last piece, and the partition's own record
-    assert largest < 2 * PIECE_BYTES
-    digest = account_digest("A")
-    assert len(desk.restarted().book.account(digest).movements) == 10_000
-    del desk.values[piece_key(digest, 3)]
-    with pytest.raises(StateError, match="piece 3"):
-        Book(0, desk.values, Rules()).account(digest)
+    written = [value for key, value in desk.values.items() if before.get(key) != value]
+    assert len(written) == 2  # the last segment, and the partition's own record
+    assert max(map(len, written)) < FULL_BYTES + 1_000
+    assert len(desk.restarted().book.history(["A"]).movements.sub) == 10_000
+    del desk.values[segment_key(3)]
+    with pytest.raises(StateError, match="segment 3"):
+        Book(0, desk.values, Rules())
+
+
+def test_events_of_many_accounts_are_found_again() -> None:
+    desk = Desk()
+    for start in range(0, 2_000, 37):
+        desk.take(
+            *(
+                document("outreach_requested", "2025-01-01", f"A{n % 90}", event_id=f"e{n}")
+                for n in range(start, start + 37)
+            )
+        )
+    after = desk.restarted().book
+    assert sorted(after.accounts) == sorted(f"A{n}" for n in range(90))
+    for n in range(90):
+        assert [event.event_id for event in after.events(f"A{n}")] == [f"e{m}" for m in range(n, 2_035, 90)]
+
+
+def test_events_that_come_again_leave_no_row_missing() -> None:
+    """Also when the worker falls after their state is durable, and before their rows are written."""
+    desk = Desk()
+    events = [document("outreach_requested", "2025-01-01", account) for account in "ABC"]
+    desk.take(*events)
+    desk.write()
+    assert desk.take(events[1])[0] == {"duplicate": 1}
+    after = desk.restarted()
+    assert "B" in after.write().accounts[0]
+    assert after.restarted().book.dirty == 0
+
+
+def test_the_state_of_an_older_program_is_read() -> None:
+    """Of format 1, which kept an account's events in pieces: a closed one and an open one of an account."""
+    events = [event(document("outreach_requested", f"2025-01-0{n}", event_id=f"e{n}")) for n in (1, 2, 3)]
+    facts = [msgspec.msgpack.encode((one, 0, offset)) for offset, one in enumerate(events)]
+    closed = (2).to_bytes(4, "big") + b"".join(facts[:2])
+    key = b"a" + hashlib.blake2b(b"A", digest_size=16).digest()
+    values = {
+        partition_key(0): HEADER.pack(1, 3, 1, 5) + msgspec.msgpack.encode((3, 20_000, (1, 3), True)),
+        key + (0).to_bytes(4, "big"): HEADER.pack(1, 2, 1, 2) + zstandard.compress(closed),
+        key + (1).to_bytes(4, "big"): HEADER.pack(1, 1, 1, 4) + (1).to_bytes(4, "big") + facts[2],
+    }
+    desk = Desk(values)
+    assert (desk.book.epoch, desk.book.read_to, desk.book.rolled_to, desk.book.dirty) == (2, 3, 20_000, 1)
+    assert desk.book.events("A") == events
+    assert desk.again(document("outreach_requested", "2025-01-03", event_id="e3"), offset=2) == {"applied": 1}
+    desk.take(document("outreach_requested", "2025-01-04", event_id="e4"))
+    assert [one.event_id for one in desk.restarted().book.events("A")] == ["e4", "e1", "e2", "e3"]
 
 
 def test_the_state_of_a_newer_program_is_refused() -> None:

@@ -10,9 +10,10 @@ from typing import Any, Literal
 from streams.forwarder import partition_of
 from streams.ledger.billing.book import Book, Folded, Rules
 from streams.ledger.billing.cells import Cells
-from streams.ledger.billing.rows import AccountRows
+from streams.ledger.billing.rows import AccountRows, rows_of
 from streams.ledger.records import Change
 from streams.ledger.state import VERSION
+from tests.streams.ledger.billing.shape import Row, accounts, subscriptions
 from tests.streams.ledger.record import Record
 
 Crash = Literal["after forwards", "in state", "after state", "after rows"]
@@ -97,12 +98,11 @@ class BillingWorld:
         """Writes the rows that are to be written, three accounts at a time; not `sure` ends before the state knows of it."""
         book = self.books[partition]
         while book.dirty:
-            rows = AccountRows()
-            accounts = book.rows(3, ALL, self.cells, rows)
-            self.written.append(rows)
+            history = book.unwritten(3, ALL)
+            self.written.append(rows_of(history, self.cells, partition, book.version.row))
             if not sure:
                 return
-            change = book.written(accounts)
+            change = book.written(history.account_ids)
             if change is not None:
                 self._keep(partition, [change])
 
@@ -123,32 +123,13 @@ class BillingWorld:
         for partition in range(self.partitions):
             self.write(partition)
 
-    def rows(self) -> dict[str, dict[tuple[Any, ...], dict[str, Any]]]:
+    def rows(self) -> dict[str, dict[tuple[Any, ...], Row]]:
         """The newest row of each key of `account` and `subscription`: its groups of columns by name."""
-        accounts: dict[tuple[Any, ...], tuple[int, dict[str, Any]]] = {}
-        subscriptions: dict[tuple[Any, ...], tuple[int, dict[str, Any]]] = {}
+        newest: dict[str, dict[tuple[Any, ...], tuple[int, Row]]] = {"account": {}, "subscription": {}}
         for block in self.written:
-            _newest(accounts, block.accounts, block.versions, block.of_account, 1)
-            _newest(subscriptions, block.subscriptions, block.subscription_versions, block.of_subscription, 2)
-        return {
-            name: {key: row for key, (_, row) in found.items()}
-            for name, found in (("account", accounts), ("subscription", subscriptions))
-        }
-
-
-def _newest(
-    found: dict[tuple[Any, ...], tuple[int, dict[str, Any]]],
-    keys: Sequence[tuple[Any, ...]],
-    versions: Sequence[int],
-    groups: dict[str, Any],
-    width: int,
-) -> None:
-    at = dict.fromkeys(groups, 0)
-    for place, (key, version) in enumerate(zip(keys, versions, strict=True)):
-        row: dict[str, Any] = {"key": key}
-        for name, group in groups.items():
-            length = group.lengths[place]
-            row[name] = group.elements[at[name] : at[name] + length]
-            at[name] += length
-        if key[:width] not in found or version >= found[key[:width]][0]:
-            found[key[:width]] = version, row
+            for name, rows, width in (("account", accounts(block), 1), ("subscription", subscriptions(block), 2)):
+                found = newest[name]
+                for key, row in rows:
+                    if key[:width] not in found or block.version >= found[key[:width]][0]:
+                        found[key[:width]] = block.version, row
+        return {name: {key: row for key, (_, row) in found.items()} for name, found in newest.items()}

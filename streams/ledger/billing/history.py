@@ -1,0 +1,409 @@
+"""What the events of accounts say: the fold of all of them in the order in which they took effect, for many accounts at once.
+
+Nothing is carried on from the last time: an older event that comes in changes everything behind it, so an account is read
+from its first event again. Days are days since 1970, UTC; times microseconds since 1970; money cents of the reporting
+currency. Accounts and subscriptions are numbered from 0 on, an account's subscriptions next to each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.billing import PLAN_RANK, BillingEvent, Profile, State
+from streams.ledger.billing.columns import (
+    Bools,
+    Ints,
+    after,
+    before,
+    days_of,
+    first_of_each,
+    ints,
+    keys,
+    last_of_each,
+    owners_of,
+    running,
+)
+from streams.ledger.billing.days import FOR_EVER, KEPT_MONTHS, WINDOW, a_year_on, months_after
+from streams.ledger.records import DAY_US
+
+KINDS = ("new", "growth", "renewal_growth", "contraction", "churn", "none")
+NEW, GROWTH, RENEWAL_GROWTH, CONTRACTION, CHURN, NONE = range(6)
+
+MOTIONS = ("trial", "purchase", "growth", "upgrade", "renew", "outreach")
+TRIAL, PURCHASE, GROWING, UPGRADE, RENEW, OUTREACH = range(6)
+
+CHANNELS = ("", "self_service", "sales_assisted", "automatic", "partner")
+SELF_SERVICE = CHANNELS.index("self_service")
+PLANS = ("", *PLAN_RANK)
+"""'' stands for no earlier state."""
+RANK = np.array([-1, *PLAN_RANK.values()])
+DEPLOYMENTS = ("self_managed", "gitlab_com")
+LINKS = ("subscription", "license", "namespace")
+
+CANCELLED = "subscription_cancelled"
+RENEWED = "subscription_renewed"
+MOTION_OF_TYPE = {
+    "trial_started": TRIAL,
+    "subscription_created": PURCHASE,
+    "addon_purchased": GROWING,
+    RENEWED: RENEW,
+    "outreach_requested": OUTREACH,
+}
+
+_CHANNEL = {channel: code for code, channel in enumerate(CHANNELS)}
+_PLAN = {plan: code for code, plan in enumerate(PLANS)}
+_DEPLOYMENT = {deployment: code for code, deployment in enumerate(DEPLOYMENTS)}
+
+SAFE = float(2**61)
+"""Products of seats and money up to here are computed in 64 bits, larger ones in as many as they have."""
+
+
+@dataclass(slots=True)
+class Movements:
+    """Changes of state, a row of `seat_movement` each, in the order of their accounts and of time.
+
+    event: its place among the events; sub: the subscription. Plans, kinds and channels are codes. parts: seat, tier,
+    discount and price, which add up to the change in MRR; of Python's integers where one has more than 64 bits.
+    """
+
+    event: Ints
+    sub: Ints
+    at: Ints
+    day: Ints
+    kind: Ints
+    channel: Ints
+    plan_from: Ints
+    plan_to: Ints
+    seats_from: Ints
+    seats_to: Ints
+    mrr_from: Ints
+    mrr_to: Ints
+    parts: tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
+
+
+@dataclass(slots=True)
+class Held:
+    """What subscriptions are from the end of `day` on, by subscription and day. last: the last day that shows it."""
+
+    sub: Ints
+    day: Ints
+    last: Ints
+    deployment: Ints
+    plan: Ints
+    seats: Ints
+    mrr: Ints
+
+
+@dataclass(slots=True)
+class Base:
+    """MRR of 12 months ago from `day` on, by subscription and day."""
+
+    sub: Ints
+    day: Ints
+    mrr: Ints
+
+
+@dataclass(slots=True)
+class Added:
+    """Seats added and removed in 28 days from `day` on, both 0 or more, by subscription and day."""
+
+    sub: Ints
+    day: Ints
+    added: Ints
+    removed: Ints
+
+
+@dataclass(slots=True)
+class Synced:
+    """Users that a subscription's installations told of, from the end of `day` on; -1 is unknown."""
+
+    sub: Ints
+    day: Ints
+    billable_users: Ints
+    max_users: Ints
+
+
+@dataclass(slots=True)
+class Profiles:
+    """Profiles from the end of `day` on, by account and day. which: place in `different`, where equal ones are one."""
+
+    account: Ints
+    day: Ints
+    which: Ints
+    different: list[Profile]
+
+
+@dataclass(slots=True)
+class Actions:
+    """What accounts did, rows of `self_service_action`. motion, channel: codes."""
+
+    account: Ints
+    event: Ints
+    motion: Ints
+
+
+@dataclass(slots=True)
+class Links:
+    """Ids that events of a subscription carry, cancellations apart: by subscription, kind and id.
+
+    name: place in `names`; lengths: how many `times`, ascending, an element has.
+    """
+
+    sub: Ints
+    kind: Ints
+    name: Ints
+    names: list[str]
+    times: Ints
+    lengths: Ints
+
+
+class History:
+    """The events of some accounts, read.
+
+    Args:
+        accounts: the events of each, at least one, in any order, an id once.
+
+    Attributes:
+        account_ids, first_day: of each account.
+        events: all of them by account and time; account, at, day, channel: of each, the channel by its code.
+        sub_names, sub_account: of each subscription that has a state.
+    """
+
+    def __init__(self, accounts: Sequence[Sequence[BillingEvent]]) -> None:
+        self.account_ids = [some[0].account_id for some in accounts]
+        self.events, self.account = _sorted(accounts)
+        events = self.events
+        self.at = ints([event.occurred_at for event in events])
+        self.day = self.at // DAY_US
+        self.channel = ints([_CHANNEL[event.channel] for event in events])
+        self.first_day = self.day[first_of_each(self.account)]
+        where = np.flatnonzero(np.array([event.state is not None for event in events], np.bool_))
+        states: list[State] = [event.state for event in events if event.state is not None]
+        subs: dict[tuple[int, str], int] = {}
+        numbered = [
+            subs.setdefault((account, state.subscription_id), len(subs))
+            for account, state in zip(self.account[where].tolist(), states, strict=True)
+        ]
+        self._subs = subs
+        self.sub_names = [name for _, name in subs]
+        self.sub_account = ints([account for account, _ in subs])
+        self._read_states(where, states, ints(numbered))
+        self.profiles = self._read_profiles()
+        self.synced = self._read_syncs()
+        self.actions = self._read_actions(where)
+
+    # ---- states --------------------------------------------------------------------------------------------------------
+
+    def _read_states(self, where: Ints, states: Sequence[State], sub: Ints) -> None:
+        events = [self.events[place] for place in where.tolist()]
+        cancelled = np.array([event.type == CANCELLED for event in events], np.bool_)
+        renewal = np.array(
+            [event.type == RENEWED or state.at_renewal for event, state in zip(events, states, strict=True)], np.bool_
+        )
+        plan = ints([_PLAN[state.plan] for state in states])
+        seats = np.where(cancelled, 0, ints([state.seats for state in states]))
+        mrr = np.where(cancelled, 0, ints([state.mrr for state in states]))
+        listed = np.where(cancelled, 0, ints([state.list_mrr for state in states]))
+        order = np.argsort(sub, kind="stable")
+        sub_sorted = sub[order]
+
+        def of_before(values: Ints) -> Ints:
+            found = np.empty(len(values), np.int64)
+            found[order] = before(values[order], sub_sorted)
+            return found
+
+        plan_from, seats_from, mrr_from, list_from = map(of_before, (plan, seats, mrr, listed))
+        kind = np.select(
+            [seats == seats_from, seats_from == 0, seats == 0, seats < seats_from, renewal],
+            [NONE, NEW, CHURN, CONTRACTION, RENEWAL_GROWTH],
+            GROWTH,
+        )
+        day = self.day[where]
+        parts = parts_of(RANK[plan_from], RANK[plan], seats_from, seats, mrr_from, mrr, list_from, listed)
+        self.movements = Movements(
+            where, sub, self.at[where], day, kind, self.channel[where], plan_from, plan, seats_from, seats, mrr_from, mrr,
+            parts,
+        )  # fmt: skip
+        deployment = ints([_DEPLOYMENT[state.deployment] for state in states])
+        kept = order[last_of_each(keys(sub_sorted, day[order]))]
+        held_sub, held_day = sub[kept], day[kept]
+        shown = np.where(cancelled[kept], _of_each_day(held_day, _last_shown), FOR_EVER)
+        last = np.minimum(shown, after(held_day, held_sub, FOR_EVER + 1) - 1)
+        self.held = Held(held_sub, held_day, last, deployment[kept], plan[kept], seats[kept], mrr[kept])
+        year_on = _of_each_day(held_day, a_year_on)
+        stands = last_of_each(keys(held_sub, year_on))
+        self.base = Base(held_sub[stands], year_on[stands], mrr[kept][stands])
+        self.added = _added(sub, day, kind, seats - seats_from)
+        self.links = self._read_links(events, states, sub, ~cancelled)
+
+    def _read_links(self, events: Sequence[BillingEvent], states: Sequence[State], sub: Ints, counted: Bools) -> Links:
+        numbers: dict[str, int] = {"": 0}
+        carried = [
+            ints([numbers.setdefault(name, len(numbers)) for name in column])
+            for column in (
+                [state.subscription_id for state in states],
+                [state.license_sha256 for state in states],
+                [state.namespace_id for state in states],
+            )
+        ]
+        name = np.concatenate(carried)
+        linked = (name > 0) & np.tile(counted, len(LINKS))
+        name = name[linked]
+        subs = np.tile(sub, len(LINKS))[linked]
+        kind = np.repeat(np.arange(len(LINKS)), len(states))[linked]
+        at = np.tile(ints([event.occurred_at for event in events]), len(LINKS))[linked]
+        order = np.lexsort((at, name, kind, subs))
+        subs, kind, name = subs[order], kind[order], name[order]
+        new = np.ones(len(order), np.bool_)
+        new[1:] = (subs[1:] != subs[:-1]) | (kind[1:] != kind[:-1]) | (name[1:] != name[:-1])
+        starts = np.flatnonzero(new)
+        lengths = np.diff(np.append(starts, len(order)))
+        return Links(subs[starts], kind[starts], name[starts], list(numbers), at[order], lengths)
+
+    # ---- the rest ------------------------------------------------------------------------------------------------------
+
+    def _read_profiles(self) -> Profiles:
+        where = ints([place for place, event in enumerate(self.events) if event.profile is not None])
+        account, day = self.account[where], self.day[where]
+        kept = last_of_each(keys(account, day))
+        numbers: dict[Profile, int] = {}
+        which = [
+            numbers.setdefault(profile, len(numbers))
+            for place in where[kept].tolist()
+            if (profile := self.events[place].profile) is not None
+        ]
+        return Profiles(account[kept], day[kept], ints(which), list(numbers))
+
+    def _read_syncs(self) -> Synced:
+        found = [
+            (sub, place, sync.billable_users, sync.max_users)
+            for place, event in enumerate(self.events)
+            if (sync := event.sync) is not None
+            and (sub := self._subs.get((int(self.account[place]), sync.subscription_id), -1)) >= 0
+        ]
+        subs, places = ints([sub for sub, *_ in found]), ints([place for _, place, *_ in found])
+        order = np.argsort(subs, kind="stable")
+        subs, days = subs[order], self.day[places[order]]
+        kept = last_of_each(keys(subs, days))
+        billable, most = (
+            ints([-1 if number is None else number for number in column])[order][kept]
+            for column in ([row[2] for row in found], [row[3] for row in found])
+        )
+        return Synced(subs[kept], days[kept], billable, most)
+
+    def _read_actions(self, where: Ints) -> Actions:
+        moves = self.movements
+        changed = np.array([self.events[place].type == "plan_changed" for place in where.tolist()], np.bool_)
+        upgraded = changed & (moves.plan_from > 0) & (RANK[moves.plan_to] > RANK[moves.plan_from])
+        motions = ints([MOTION_OF_TYPE.get(event.type, -1) for event in self.events])
+        typed = np.flatnonzero(motions >= 0)
+        grown, upgrades = where[moves.kind == GROWTH], where[upgraded]
+        event = np.concatenate((grown, upgrades, typed))
+        motion = np.concatenate((np.full(len(grown), GROWING), np.full(len(upgrades), UPGRADE), motions[typed]))
+        order = np.argsort(event, kind="stable")
+        return Actions(self.account[event[order]], event[order], motion[order])
+
+    def ticks(self) -> Ints:
+        """For each account and motion the first day on which it was done by self-service, FOR_EVER is never: (accounts, 6)."""
+        ticks = np.full((len(self.account_ids), len(MOTIONS)), FOR_EVER, np.int64)
+        own = self.channel[self.actions.event] == SELF_SERVICE
+        places = self.actions.event[own]
+        np.minimum.at(ticks, (self.account[places], self.actions.motion[own]), self.day[places])
+        return ticks
+
+
+def _sorted(accounts: Sequence[Sequence[BillingEvent]]) -> tuple[list[BillingEvent], Ints]:
+    """All events by account, occurred_at, sequence and event_id, and the account of each."""
+    events = [event for some in accounts for event in some]
+    account = np.repeat(np.arange(len(accounts)), [len(some) for some in accounts])
+    at = ints([event.occurred_at for event in events])
+    sequence = ints([event.sequence for event in events])
+    order = np.lexsort((sequence, at, account))
+    meet = np.ones(max(len(events) - 1, 0), np.bool_)
+    for column in (sequence, at, account):
+        meet &= column[order[1:]] == column[order[:-1]]
+    places: list[int] = order.tolist()
+    for start, stop in _runs(meet):
+        places[start:stop] = sorted(places[start:stop], key=lambda place: events[place].event_id)
+    return [events[place] for place in places], account
+
+
+def _runs(meet: Bools) -> Iterator[tuple[int, int]]:
+    """(start, stop) of the runs of elements that meet: element i and the next one do where `meet[i]`."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], meet, [False])).astype(np.int8)))
+    yield from ((int(start), int(stop) + 1) for start, stop in edges.reshape(-1, 2))
+
+
+def _of_each_day(days: Ints, function: Any) -> Ints:
+    """A function of days, called once for each different day."""
+    different, which = np.unique(days, return_inverse=True)
+    return ints([function(day) for day in different.tolist()])[which]
+
+
+def _last_shown(day: int) -> int:
+    return months_after(day, KEPT_MONTHS)
+
+
+def parts_of(
+    rank_from: Ints,
+    rank_to: Ints,
+    seats_from: Ints,
+    seats_to: Ints,
+    mrr_from: Ints,
+    mrr_to: Ints,
+    list_from: Ints,
+    list_to: Ints,
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    """The change in MRR by its causes: seats, tier, discount, price (contract, 2.2)."""
+    products = (
+        np.abs(seats_to - seats_from).astype(float) * mrr_from,
+        mrr_to.astype(float) * list_from,
+        list_to.astype(float) * mrr_from,
+    )
+    columns: list[npt.NDArray[Any]] = [seats_from, seats_to, mrr_from, mrr_to, list_from, list_to]
+    if any((product > SAFE).any() for product in products):
+        columns = [column.astype(object) for column in columns]
+    seats_from, seats_to, mrr_from, mrr_to, list_from, list_to = columns
+    change = mrr_to - mrr_from
+    whole = (seats_from == 0) | (seats_to == 0)
+    tier = ~whole & (rank_from != rank_to)
+    listed = ~whole & ~tier & (list_from != 0) & (list_to != 0)
+    by_seats = half_even((seats_to - seats_from) * mrr_from, np.where(whole, 1, seats_from))
+    seat = np.where(whole, change, by_seats)
+    rest = change - seat
+    discount = np.where(listed, half_even(mrr_to * list_from - list_to * mrr_from, np.where(listed, list_from, 1)), 0)
+    return seat, np.where(tier, rest, 0), discount, np.where(tier | whole, 0, rest - discount)
+
+
+def half_even(numerator: npt.NDArray[Any], denominator: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The nearest integer to each quotient, of two equally near ones the even one. Denominators are positive."""
+    quotient = numerator // denominator
+    twice = 2 * (numerator - quotient * denominator)
+    odd = quotient % 2 == 1
+    nearest: npt.NDArray[Any] = quotient + ((twice > denominator) | ((twice == denominator) & odd))
+    return nearest
+
+
+def _added(sub: Ints, day: Ints, kind: Ints, seats: Ints) -> Added:
+    """`growth` comes in on its day and goes 28 days later, so do contraction and churn, as positive numbers."""
+    grown = np.where(kind == GROWTH, seats, 0)
+    lost = np.where((kind == CONTRACTION) | (kind == CHURN), -seats, 0)
+    moved = (grown != 0) | (lost != 0)
+    sub, day, grown, lost = sub[moved], day[moved], grown[moved], lost[moved]
+    key = np.concatenate((keys(sub, day), keys(sub, day + WINDOW)))
+    order = np.argsort(key, kind="stable")
+    key = key[order]
+    starts = first_of_each(key)
+    added, removed = (np.concatenate((column, -column))[order] for column in (grown, lost))
+    if len(starts):
+        added, removed = np.add.reduceat(added, starts), np.add.reduceat(removed, starts)
+    key = key[starts]
+    changed = (added != 0) | (removed != 0)
+    key, added, removed = key[changed], added[changed], removed[changed]
+    owner = owners_of(key)
+    return Added(owner, days_of(key), running(added, owner), running(removed, owner))
