@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterable
 from decimal import ROUND_HALF_EVEN, Decimal
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 
 from schemas import billing_models
 from schemas.billing_digest import EXACT, decode, digest
-from schemas.billing_models import MAX_RATE, MESSAGE, TYPES, BillingMessage
+from schemas.billing_models import MAX_RATE, MESSAGE, TYPES
 from schemas.dead_letters import Reason, Unreadable
 from schemas.ping import MAX_DEPTH, count_openers, micros, refuse_depth, refuse_encoding
 
@@ -111,25 +112,34 @@ def read_billing_event(value: bytes | None, reporting_currency: str, max_message
         message = _validate(document)
     except ValidationError as exc:
         raise Unreadable(Reason.INVALID, _sentence(exc)) from None
-    occurred_at = _instant(message.occurred_at, "occurred_at")
+    occurred_at = _instant(message["occurred_at"], "occurred_at")
     profile = state = addon = sync = None
-    if isinstance(message, billing_models.SubscriptionEvent):
-        state = _state(message.subscription, reporting_currency)
-    elif isinstance(message, billing_models.SeatsSynced):
-        told = message.seat_sync
-        sync = SeatSync(told.subscription_id or "", told.billable_users, told.max_users)
-    elif isinstance(message, billing_models.AddonPurchased):
-        addon = _addon(message.addon, reporting_currency)
-    elif isinstance(message, billing_models.AccountUpdated):
-        account = message.account
-        profile = Profile(*(getattr(account, name) or "" for name in Profile.__struct_fields__))
+    if kind in _OF_SUBSCRIPTION:
+        state = _state(message["subscription"], reporting_currency)
+    elif kind == "seats_synced":
+        told = message["seat_sync"]
+        sync = SeatSync(told.get("subscription_id") or "", told.get("billable_users"), told.get("max_users"))
+    elif kind == "addon_purchased":
+        addon = _addon(message["addon"], reporting_currency)
+    elif kind == "account_updated":
+        account = message["account"].get
+        profile = Profile(
+            account("parent_account_id") or "",
+            account("country") or "",
+            account("geo") or "",
+            account("territory") or "",
+            account("segment") or "",
+            account("buyer_persona") or "",
+            account("acquisition_channel") or "",
+            account("acquisition_source") or "",
+        )
     return BillingEvent(
-        message.event_id,
+        message["event_id"],
         kind,
         occurred_at,
-        message.sequence or 0,
-        message.account_id,
-        message.channel or "",
+        message.get("sequence") or 0,
+        message["account_id"],
+        message.get("channel") or "",
         digest(document),
         profile,
         state,
@@ -156,35 +166,38 @@ def _read_object(value: bytes, max_bytes: int) -> dict[str, Any]:
     return document
 
 
-def _state(block: billing_models.Subscription, reporting_currency: str) -> State:
-    mrr = _money(block.mrr, "subscription", "mrr")
-    list_mrr = _money(block.list_mrr, "subscription", "list_mrr") if block.list_mrr else _ZERO
+def _state(block: dict[str, Any], reporting_currency: str) -> State:
+    optional = block.get
+    mrr = _money(block["mrr"], "subscription", "mrr")
+    listed = optional("list_mrr")
+    list_mrr = _money(listed, "subscription", "list_mrr") if listed else _ZERO
     if mrr < _ZERO:
         raise _invalid("Expected an amount of 0 or more", "subscription", "mrr")
     if list_mrr < _ZERO:
         raise _invalid("Expected an amount of 0 or more", "subscription", "list_mrr")
-    if block.term_start:
-        _refuse_no_day(block.term_start, "subscription", "term_start")
-    if block.term_end:
-        _refuse_no_day(block.term_end, "subscription", "term_end")
-    rate = _rate(block.currency, block.fx_rate, reporting_currency, "subscription")
+    for name in ("term_start", "term_end"):
+        if (term := optional(name)) and not _is_day(term[:10]):
+            raise _invalid("there is no such day", "subscription", name)
+    rate = _rate(block["currency"], optional("fx_rate"), reporting_currency, "subscription")
     return State(
-        block.subscription_id,
-        block.deployment,
-        block.plan,
-        block.seats,
+        block["subscription_id"],
+        block["deployment"],
+        block["plan"],
+        block["seats"],
         _cents(mrr, rate, "subscription", "mrr"),
-        _cents(list_mrr, rate, "subscription", "list_mrr"),
-        block.namespace_id or "",
-        block.license_sha256 or "",
-        block.at_renewal or False,
+        _cents(list_mrr, rate, "subscription", "list_mrr") if listed else 0,
+        optional("namespace_id") or "",
+        optional("license_sha256") or "",
+        optional("at_renewal") or False,
     )
 
 
-def _addon(block: billing_models.AddonPurchase, reporting_currency: str) -> Addon:
-    amount = _money(block.amount, "addon", "amount") if block.amount else _ZERO
-    rate = _rate(block.currency or reporting_currency, block.fx_rate, reporting_currency, "addon")
-    return Addon(block.addon or "", block.quantity or 0, _cents(amount, rate, "addon", "amount"))
+def _addon(block: dict[str, Any], reporting_currency: str) -> Addon:
+    optional = block.get
+    given = optional("amount")
+    amount = _money(given, "addon", "amount") if given else _ZERO
+    rate = _rate(optional("currency") or reporting_currency, optional("fx_rate"), reporting_currency, "addon")
+    return Addon(optional("addon") or "", optional("quantity") or 0, _cents(amount, rate, "addon", "amount"))
 
 
 def _money(numeral: str, *path: str) -> Decimal:
@@ -228,14 +241,23 @@ def _instant(moment: str, *path: str) -> int:
     return instant
 
 
-def _refuse_no_day(term: str, *path: str) -> None:
+@lru_cache(4096)
+def _is_day(date: str) -> bool:
     try:
-        dt.date.fromisoformat(term[:10])
+        dt.date.fromisoformat(date)
     except ValueError:
-        raise _invalid("there is no such day", *path) from None
+        return False
+    return True
 
 
-_validate: Final[Callable[[object], BillingMessage]] = MESSAGE.validator.validate_python
+_validate: Final[Callable[[object], Any]] = MESSAGE.validator.validate_python
+_OF_SUBSCRIPTION: Final = TYPES - {
+    "account_updated",
+    "trial_started",
+    "addon_purchased",
+    "seats_synced",
+    "outreach_requested",
+}
 _YEAR_10000: Final = micros(dt.datetime.max.replace(tzinfo=dt.UTC)) + 1
 _ZERO: Final = Decimal(0)
 _CENTS: Final = Decimal(100)

@@ -8,10 +8,11 @@ that do not belong to the kind among them.
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NotRequired
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, WithJsonSchema
+from pydantic import ConfigDict, Field, TypeAdapter, WithJsonSchema
 from pydantic.json_schema import GenerateJsonSchema
+from typing_extensions import TypedDict
 
 MAX_TEXT: Final = 256
 MAX_NAME: Final = 1_024
@@ -52,88 +53,120 @@ Segment = Literal["SMB", "Mid-Market", "Large", "PubSec", ""]
 AcquisitionChannel = Literal["paid", "earned", "social", "owned", ""]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
+class _Model(TypedDict):
+    __pydantic_config__ = ConfigDict(extra="ignore")  # type: ignore[misc]
 
 
 class Account(_Model):
     """The whole profile of an account: what is missing is ''."""
 
-    parent_account_id: Text | None = Field(None, description="Account of the parent company.")
-    name: Annotated[str, Field(strict=True, max_length=MAX_NAME)] | None = Field(
-        None, description="Name of the customer. Checked, not kept."
-    )
-    country: Country | None = Field(None, description="ISO 3166 alpha-2, as in DE.")
-    geo: Geo | None = Field(None, description="Sales geography.")
-    territory: Text | None = Field(None, description="Sales territory.")
-    segment: Segment | None = Field(None, description="Sales segment.")
-    buyer_persona: Text | None = Field(None, description="Who buys there.")
-    acquisition_channel: AcquisitionChannel | None = Field(None, description="How the account was won.")
-    acquisition_source: Text | None = Field(None, description="Where it was won.")
+    parent_account_id: NotRequired[Annotated[Text | None, Field(description="Account of the parent company.")]]
+    name: NotRequired[
+        Annotated[
+            Annotated[str, Field(strict=True, max_length=MAX_NAME)] | None,
+            Field(description="Name of the customer. Checked, not kept."),
+        ]
+    ]
+    country: NotRequired[Annotated[Country | None, Field(description="ISO 3166 alpha-2, as in DE.")]]
+    geo: NotRequired[Annotated[Geo | None, Field(description="Sales geography.")]]
+    territory: NotRequired[Annotated[Text | None, Field(description="Sales territory.")]]
+    segment: NotRequired[Annotated[Segment | None, Field(description="Sales segment.")]]
+    buyer_persona: NotRequired[Annotated[Text | None, Field(description="Who buys there.")]]
+    acquisition_channel: NotRequired[
+        Annotated[AcquisitionChannel | None, Field(description="How the account was won.")]
+    ]
+    acquisition_source: NotRequired[Annotated[Text | None, Field(description="Where it was won.")]]
 
 
 class Subscription(_Model):
     """The state of a subscription after the event."""
 
-    subscription_id: Id = Field(description="Unique within the account.")
-    deployment: Deployment = Field(description="Where the product runs.")
+    subscription_id: Annotated[Id, Field(description="Unique within the account.")]
+    deployment: Annotated[Deployment, Field(description="Where the product runs.")]
     plan: Plan
-    seats: Seats = Field(description="Seats bought, an integer.")
-    mrr: Money = Field(
-        description="Monthly recurring revenue, an exact decimal in a string, as in 1900.00; 0 or more, below 10^12."
-    )
-    list_mrr: OptionalMoney | None = Field(
-        None, description="The same before discounts. 0 counts as absent.", examples=["2100.00"]
-    )
-    currency: Currency = Field(description="ISO 4217, of mrr and list_mrr, as in EUR.")
-    fx_rate: Rate | None = Field(
-        None,
-        description="Units of the reporting currency for one of `currency`, exact: above 0, below 10^9. Missing it is 1 for "
-        "the reporting currency; another one needs it.",
-        examples=["1.0837"],
-    )
-    namespace_id: Text | None = Field(None, description="Top-level group of GitLab.com that uses it.")
-    license_sha256: Text | None = Field(None, description="SHA-256 of the licence that was issued for it.")
-    term_start: Term | None = Field(None, description="First day of the term: a date or an RFC 3339 moment.")
-    term_end: Term | None = Field(None, description="End of the term, the same way. It ends nothing by itself.")
-    at_renewal: Flag | None = Field(None, description="True when the change is part of a renewal.")
+    seats: Annotated[Seats, Field(description="Seats bought, an integer.")]
+    mrr: Annotated[
+        Money,
+        Field(
+            description="Monthly recurring revenue, an exact decimal in a string, as in 1900.00; 0 or more, below 10^12."
+        ),
+    ]
+    list_mrr: NotRequired[
+        Annotated[
+            OptionalMoney | None,
+            Field(description="The same before discounts. 0 counts as absent.", examples=["2100.00"]),
+        ]
+    ]
+    currency: Annotated[Currency, Field(description="ISO 4217, of mrr and list_mrr, as in EUR.")]
+    fx_rate: NotRequired[
+        Annotated[
+            Rate | None,
+            Field(
+                description="Units of the reporting currency for one of `currency`, exact: above 0, below 10^9. Missing it is 1 for "
+                "the reporting currency; another one needs it.",
+                examples=["1.0837"],
+            ),
+        ]
+    ]
+    namespace_id: NotRequired[Annotated[Text | None, Field(description="Top-level group of GitLab.com that uses it.")]]
+    license_sha256: NotRequired[
+        Annotated[Text | None, Field(description="SHA-256 of the licence that was issued for it.")]
+    ]
+    term_start: NotRequired[
+        Annotated[Term | None, Field(description="First day of the term: a date or an RFC 3339 moment.")]
+    ]
+    term_end: NotRequired[
+        Annotated[Term | None, Field(description="End of the term, the same way. It ends nothing by itself.")]
+    ]
+    at_renewal: NotRequired[Annotated[Flag | None, Field(description="True when the change is part of a renewal.")]]
 
 
 class AddonPurchase(_Model):
     """What was bought beside seats."""
 
-    addon: Text | None = Field(None, description="What it is, as in ci_minutes or storage.")
-    quantity: Quantity | None = Field(None, description="How many, an integer; missing is 0.")
-    amount: OptionalMoney | None = Field(
-        None,
-        description="Price of all of them, an exact decimal in a string; negative for a refund; missing is 0.",
-        examples=["10.00"],
-    )
-    currency: OptionalCurrency | None = Field(
-        None, description="ISO 4217, of amount; missing is the reporting currency."
-    )
-    fx_rate: Rate | None = Field(None, description="As in a subscription.")
+    addon: NotRequired[Annotated[Text | None, Field(description="What it is, as in ci_minutes or storage.")]]
+    quantity: NotRequired[Annotated[Quantity | None, Field(description="How many, an integer; missing is 0.")]]
+    amount: NotRequired[
+        Annotated[
+            OptionalMoney | None,
+            Field(
+                description="Price of all of them, an exact decimal in a string; negative for a refund; missing is 0.",
+                examples=["10.00"],
+            ),
+        ]
+    ]
+    currency: NotRequired[
+        Annotated[OptionalCurrency | None, Field(description="ISO 4217, of amount; missing is the reporting currency.")]
+    ]
+    fx_rate: NotRequired[Annotated[Rate | None, Field(description="As in a subscription.")]]
 
 
 class SeatSync(_Model):
     """What an installation or group counted itself."""
 
-    subscription_id: Text | None = Field(None, description="Whose seats they are; missing: of no subscription.")
-    billable_users: Seats | None = Field(None, description="Users that need a seat.")
-    max_users: Seats | None = Field(None, description="Most such users there were in the term.")
+    subscription_id: NotRequired[
+        Annotated[Text | None, Field(description="Whose seats they are; missing: of no subscription.")]
+    ]
+    billable_users: NotRequired[Annotated[Seats | None, Field(description="Users that need a seat.")]]
+    max_users: NotRequired[Annotated[Seats | None, Field(description="Most such users there were in the term.")]]
 
 
 class _Event(_Model):
-    event_id: Id = Field(description="Unique within the account.")
-    occurred_at: Moment = Field(
-        description="When it takes effect, RFC 3339 with an offset, from 1970 on.",
-        json_schema_extra={"format": "date-time"},
-    )
-    sequence: Sequence | None = Field(
-        None, description="Orders events of the account with the same occurred_at; missing is 0."
-    )
+    event_id: Annotated[Id, Field(description="Unique within the account.")]
+    occurred_at: Annotated[
+        Moment,
+        Field(
+            description="When it takes effect, RFC 3339 with an offset, from 1970 on.",
+            json_schema_extra={"format": "date-time"},
+        ),
+    ]
+    sequence: NotRequired[
+        Annotated[
+            Sequence | None, Field(description="Orders events of the account with the same occurred_at; missing is 0.")
+        ]
+    ]
     account_id: Id
-    channel: Channel | None = Field(None, description="How it came about.")
+    channel: NotRequired[Annotated[Channel | None, Field(description="How it came about.")]]
 
 
 class SubscriptionEvent(_Event):

@@ -6,16 +6,17 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from aiokafka import AIOKafkaProducer
-from aiokafka.partitioner import murmur2
 
 from sinks.message_limits import MessageLimits
 from streams.ledger.forwarding import Forward
+from streams.ledger.kernels import murmur2
 
 
 def partition_of(key: bytes, partitions: int) -> int:
     """Kafka's default partition of a key: murmur2, as the Java client, aiokafka and librdkafka's `murmur2` have it."""
-    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+    return (int(murmur2(np.frombuffer(key, np.uint8))) & 0x7FFFFFFF) % partitions
 
 
 class Forwarder:

@@ -14,6 +14,7 @@ def run() -> None:
     text = np.frombuffer(b"[17]", np.uint8)
     kernels.count_openers(text, np.array([4]), np.empty(1, np.int64))
     kernels.nesting(text)
+    kernels.murmur2(text)
     ids, lengths, plain = np.empty(3, np.uint64), np.empty(1, np.int64), np.empty(1, np.bool_)
     kernels.parse_ids(text, np.array([0]), np.array([4]), ids, lengths, plain)
     kernels.speck_encrypt(ids[:1], np.arange(27, dtype=np.uint32))

@@ -59,6 +59,28 @@ def nesting(text):  # type: ignore[no-untyped-def]
 
 
 @_compiled
+def murmur2(key):  # type: ignore[no-untyped-def]
+    """Murmur2 of 32 bits with Kafka's seed, of a key (uint8)."""
+    mixer = np.uint32(0x5BD1E995)
+    found = np.uint32(0x9747B28C) ^ np.uint32(len(key))
+    words = len(key) // 4
+    for w in range(words):
+        word = np.uint32(0)
+        for b in range(4):
+            word |= np.uint32(np.uint32(key[4 * w + b]) << np.uint32(8 * b))
+        word = np.uint32(word * mixer)
+        word = np.uint32((word ^ (word >> np.uint32(24))) * mixer)
+        found = np.uint32(found * mixer) ^ word
+    left = len(key) % 4
+    if left:
+        for b in range(left):
+            found ^= np.uint32(np.uint32(key[4 * words + b]) << np.uint32(8 * b))
+        found = np.uint32(found * mixer)
+    found = np.uint32((found ^ (found >> np.uint32(13))) * mixer)
+    return found ^ (found >> np.uint32(15))
+
+
+@_compiled
 def parse_ids(text, starts, ends, ids, lengths, plain):  # type: ignore[no-untyped-def]
     """Reads JSON arrays of unsigned integers.
 

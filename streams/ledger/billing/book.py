@@ -79,12 +79,13 @@ _decode = msgspec.msgpack.Decoder(ForwardedEvent).decode
 
 @dataclass
 class Folded:
-    """What came of a batch. letters, forwards: to be acknowledged before `changes`, for the changelog."""
+    """What came of a batch. letters, forwards: to be acknowledged before `changes`, for the changelog. applied: messages."""
 
     letters: list[Letter] = field(default_factory=list)
     forwards: list[Forward] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
+    applied: int = 0
 
 
 class _Kept:
@@ -216,6 +217,8 @@ class Book:
             place = (sent.partition, sent.offset)
             if not self._came_before(place, record.offset):
                 self._judge(sent.value, place, sent.timestamp, sent.attempt, record.offset, new, out)
+        if out.applied:
+            out.tally.outcomes[Outcome.APPLIED] += out.applied
         if records:
             self._read_to = max(self._read_to, records[-1].offset + 1)
         out.changes.append(self._own_record())
@@ -277,8 +280,10 @@ class Book:
         elif name not in new:
             self._written = Version(0, 0)  # the rows it made may be missing, and no new state tells of it
         self._dirty[event.account_id] = None
-        again = known is not None and (known.partition, known.offset) != place and attempt == 0
-        out.tally.outcomes[Outcome.DUPLICATE if again else Outcome.APPLIED] += 1
+        if known is not None and (known.partition, known.offset) != place and attempt == 0:
+            out.tally.outcomes[Outcome.DUPLICATE] += 1
+        else:
+            out.applied += 1
 
     def _fact(self, place: int) -> Fact:
         segment, start = place >> 32, place & 0xFFFFFFFF
