@@ -20,6 +20,9 @@ from sinks.clickhouse.connection import ConnectionFailed, EngineInUse, connect
 
 _PATIENCE = 10.0  # seconds for an engine whose owner is just starting or ending
 
+_PASSING = (159, 202, 209, 210, 241, 243, 252, 279, 999)
+"""Codes of what passes: time and memory that ran out, too many queries or parts, a full disk, lost connections, Keeper."""
+
 # How values come: decimals exact and as text, integers of any size as they are, days and times in UTC's plain form.
 _VALUES: dict[str, str] = {
     "output_format_json_quote_decimals": "1",
@@ -44,8 +47,8 @@ def asking(settings: Settings) -> Iterator[Client]:
     """A client whose current database is the setting's, where there is one. ClickHouse's errors become sentences.
 
     Raises:
-        WrongUse: the engine is in use and lets nobody in.
-        Failure: ClickHouse cannot be reached, or refuses a statement.
+        WrongUse: the engine is in use and lets nobody in, or ClickHouse refuses a statement.
+        Failure: ClickHouse cannot be reached, or has no room for a statement now.
     """
     _end_by_ctrl_c()
     try:
@@ -59,7 +62,8 @@ def asking(settings: Settings) -> Iterator[Client]:
             client.database = settings.database
         yield client
     except ClickHouseError as exc:
-        raise Failure(refusal(exc)) from None
+        failed = Failure if _worth_again(exc) else WrongUse
+        raise failed(refusal(exc)) from None
     finally:
         client.close()
 
@@ -85,6 +89,11 @@ def refusal(error: ClickHouseError) -> str:
         message = re.sub(tail, "", message, flags=re.DOTALL).strip()
     name = getattr(error, "name", None)
     return f"ClickHouse: {' '.join(message.split()).rstrip('.')} (code {code}{f', {name}' if name else ''})"
+
+
+def _worth_again(error: ClickHouseError) -> bool:
+    """Whether the same statement may be taken another time."""
+    return getattr(error, "code", None) in (None, *_PASSING)
 
 
 def _end_by_ctrl_c() -> None:

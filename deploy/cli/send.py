@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import click
 
-from deploy.cli.errors import Failure, WrongUse
+from deploy.cli.errors import WrongUse
 from deploy.cli.options import with_settings
 from deploy.license_sync import NoLicenseSync, is_nobodys, seats_synced
 from deploy.message import Message
@@ -104,7 +104,7 @@ def command(
             )
         read.append((file.name, messages))
     if refused:
-        raise Failure("\n".join([*refused, "nothing was sent"]))
+        raise WrongUse("\n".join([*refused, "nothing was sent"]))
 
     asyncio.run(
         produce(

@@ -251,7 +251,7 @@ def test_the_settings_database_is_the_current_one_once_it_exists(run: Run) -> No
 )
 def test_an_error_is_one_sentence_with_its_code(run: Run, statement: str, says: str) -> None:
     ended = run("sql", statement)
-    assert (ended.code, ended.out) == (1, "")
+    assert (ended.code, ended.out) == (2, "")
     assert ended.err.startswith("pingstream: ClickHouse: ")
     assert ended.err.count("\n") == 1
     assert says in ended.err
@@ -347,7 +347,7 @@ def test_without_a_schema_it_says_what_makes_one(run: Run) -> None:
 
 def test_a_condition_that_is_none_is_an_error(run: Run, views: str) -> None:
     ended = run("kpi", "smau", "--database", views, "--where", "nowhere = 1")
-    assert (ended.code, ended.out) == (1, "")
+    assert (ended.code, ended.out) == (2, "")
     assert "nowhere" in ended.err
 
 

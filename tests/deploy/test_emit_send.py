@@ -337,7 +337,7 @@ async def test_send_nothing_when_one_file_cannot_be_json(settings: Settings, tmp
     done = run(
         "send", *(str(tmp_path / name) for name in ("good.json", "bad.jsonl", "empty.json")), kafka=settings.kafka
     )
-    assert (done.returncode, done.stdout) == (1, b"")
+    assert (done.returncode, done.stdout) == (2, b"")
     assert b"bad.jsonl: line 2 is not JSON" in done.stderr
     assert b"empty.json: there is nothing in it" in done.stderr
     assert await read(settings, begin) == []
@@ -357,7 +357,7 @@ async def test_send_now_to_a_topic_that_is_named(settings: Settings, tmp_path: P
 async def test_a_document_that_no_topic_takes_is_refused_by_its_place(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "large.jsonl").write_bytes(PING + b'\n{"x":"' + b"x" * 2000 + b'"}\n')
     done = run("send", "--max-message-bytes", "1024", str(tmp_path / "large.jsonl"), kafka=settings.kafka)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert b"document 2 has 2,008 bytes" in done.stderr
     assert b"PINGSTREAM_MAX_MESSAGE_BYTES" in done.stderr
 
@@ -563,7 +563,7 @@ async def test_send_licence_syncs(settings: Settings, tmp_path: Path) -> None:
 
     (tmp_path / "nobodys.json").write_text(json.dumps(SYNC | {"instance_id": None, "hostname": None}))
     refused = run(*arguments, str(tmp_path / "nobodys.json"), kafka=settings.kafka)
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert b"nobodys.json: document 1: it does not say whose it is: give --account" in refused.stderr
     assert b"nothing was sent" in refused.stderr and await read(settings, begin) == []
 
