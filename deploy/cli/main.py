@@ -20,6 +20,7 @@ COMMANDS = {
     "kpi": "A KPI view in the terminal.",
     "sql": "Any query, also while an embedded worker runs.",
     "dlq": "Dead letters: list them, show one.",
+    "doctor": "Look at broker, ClickHouse, topics, clocks and settings; say what to do.",
 }
 
 

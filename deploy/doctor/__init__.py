@@ -1,0 +1,1 @@
+"""What `pingstream doctor` looks at, one module a part."""
