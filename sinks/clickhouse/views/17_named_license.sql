@@ -9,21 +9,12 @@ SELECT
 FROM
 (
     SELECT
-        scope_id, subscription_id, license, first_day,
-        lagInFrame((true, subscription_id, license), 1, (false, '', '')) OVER
+        scope_id, license_subscription_id AS subscription_id, license_sha256 AS license, day AS first_day,
+        lagInFrame((true, license_subscription_id, license_sha256), 1, (false, '', '')) OVER
         (
-            PARTITION BY scope_id ORDER BY first_day ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+            PARTITION BY scope_id ORDER BY day ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
         ) AS before
-    FROM
-    (
-        SELECT
-            scope_id,
-            toDate32(recorded_at) AS first_day,
-            argMax(license_subscription_id, (recorded_at, uuid, hostname, namespace_id)) AS subscription_id,
-            argMax(license_sha256, (recorded_at, uuid, hostname, namespace_id)) AS license
-        FROM {database}.ping FINAL
-        WHERE population = 'self_managed'
-        GROUP BY scope_id, first_day
-    )
+    FROM {database}.scope_ping
+    WHERE population = 'self_managed' AND day < next_day
 )
 WHERE before != (true, subscription_id, license)

@@ -5,29 +5,28 @@ SELECT population, scope_id, account_id, subscription_id, first_day, until
 FROM
 (
     SELECT
-        named.population AS population,
-        named.scope_id AS scope_id,
+        if(link.kind = 'namespace', 'group', 'self_managed') AS population,
+        if(link.kind = 'namespace', link.id, named.scope_id) AS scope_id,
         link.account_id AS account_id,
         link.subscription_id AS subscription_id,
-        greatest(named.since, link.first_day) AS first_day,
-        -- the licence speaks until the subscription that is named beside it is known
-        if(
-            named.kind = 'license',
-            least(named.until, link.until, ifNull(minOrNullIf(link.first_day, named.kind = 'subscription') OVER of_naming, named.until)),
+        if(link.kind = 'namespace', link.first_day, greatest(named.since, link.first_day)) AS first_day,
+        multiIf(
+            link.kind = 'namespace', link.until,
+            -- the licence speaks until the subscription that is named beside it is known
+            link.kind = 'license',
+            least(named.until, link.until, ifNull(minOrNullIf(link.first_day, link.kind = 'subscription') OVER of_naming, named.until)),
             least(named.until, link.until)
         ) AS until
-    FROM
+    FROM {database}.link AS link
+    LEFT JOIN
     (
-        SELECT 'self_managed' AS population, scope_id, kind_ AS kind, id_ AS id, named.first_day AS since, named.until AS until
-        FROM {database}.named_license AS named
-        ARRAY JOIN ['subscription', 'license'] AS kind_, [named.subscription_id, named.license] AS id_
+        SELECT scope_id, kind_ AS kind, id_ AS id, first_day AS since, until
+        FROM {database}.named_license
+        ARRAY JOIN ['subscription', 'license'] AS kind_, [subscription_id, license] AS id_
         WHERE id_ != ''
-        UNION ALL
-        SELECT DISTINCT 'group', scope_id, 'namespace', scope_id, toDate32('1970-01-01'), toDate32('2299-12-31')
-        FROM {database}.ping
-        WHERE population = 'group'
     ) AS named
-    INNER JOIN {database}.link AS link ON link.kind = named.kind AND link.id = named.id
-    WINDOW of_naming AS (PARTITION BY named.population, named.scope_id, named.since)
+        ON named.kind = link.kind AND named.id = link.id
+    WINDOW of_naming AS (PARTITION BY named.scope_id, named.since)
 )
+-- what only others' pings name has no day
 WHERE first_day < until

@@ -6,7 +6,9 @@ SELECT
     link.subscription_id AS subscription_id,
     scope.is_exact AS is_exact,
     scope.used AS used,
-    scope.users AS users
+    scope.users AS users,
+    scope.total AS total,
+    scope.has_total AS has_total
 FROM {database}.scope_usage AS scope
 INNER JOIN {database}.scope_link AS link
     ON link.population = scope.population AND link.scope_id = scope.scope_id

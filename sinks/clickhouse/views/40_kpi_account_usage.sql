@@ -21,21 +21,23 @@ FROM
     SELECT
         scope.as_of AS as_of,
         ifNull(link.account_id, '') AS account_id,
-        sum(scope.users[indexOf(scope.used, 0)]) AS mau_,
-        max(has(scope.used, 0)) AS has_total,
-        max(notEmpty(scope.used) AND scope.is_exact) AS has_exact,
-        max(notEmpty(scope.used) AND NOT scope.is_exact) AS has_reported,
+        sum(scope.total) AS mau_,
+        max(scope.has_total) AS has_total,
+        max(scope.has_figure AND scope.is_exact) AS has_exact,
+        max(scope.has_figure AND NOT scope.is_exact) AS has_reported,
         groupUniqArrayArray(scope.used) AS used_,
-        sum(scope.pings) AS pings_,
-        max(scope.newest_at) AS newest_
+        sum(scope.counts) AS pings_,
+        max(scope.recorded_at) AS newest_
     FROM
     (
-        SELECT as_of, population, scope_id, is_exact, used, users, toInt64(0) AS pings, NULL AS newest_at
+        SELECT
+            as_of, population, scope_id, true AS has_figure, is_exact, used, total, has_total,
+            toUInt8(0) AS counts, NULL AS recorded_at
         FROM {database}.scope_usage
         UNION ALL
         SELECT
-            as_of, population, scope_id, false, CAST([] AS Array(UInt64)), CAST([] AS Array(UInt64)), pings,
-            toNullable(newest_at)
+            as_of, population, scope_id, false, false, CAST([] AS Array(UInt64)), 0, false, counts,
+            toNullable(recorded_at)
         FROM {database}.scope_told
     ) AS scope
     LEFT JOIN {database}.scope_link AS link

@@ -23,8 +23,8 @@ LEFT JOIN
 (
     SELECT
         as_of, account_id, subscription_id,
-        sum(users[indexOf(used, 0)]) AS mau,
-        max(has(used, 0)) AS has_total,
+        sum(total) AS mau,
+        max(has_total) AS has_total,
         max(is_exact) AS has_exact,
         max(NOT is_exact) AS has_reported
     FROM {database}.subscription_usage
