@@ -25,5 +25,14 @@ SELECT
     if(held.synced, held.billable_users, told.billable_users) AS billable_users,
     if(held.synced, held.max_users, told.max_users) AS max_users
 FROM {database}.subscription_day AS held
-LEFT JOIN {database}.subscription_told AS told
+LEFT JOIN
+(
+    SELECT
+        scope.as_of AS as_of, link.account_id AS account_id, link.subscription_id AS subscription_id,
+        sum(scope.billable_users) AS billable_users, sum(scope.historical_max_users) AS max_users
+    FROM {database}.scope_users AS scope
+    INNER JOIN (SELECT * FROM {database}.scope_link WHERE population = 'self_managed') AS link
+        ON link.scope_id = scope.scope_id AND link.first_day <= scope.as_of AND scope.as_of < link.until
+    GROUP BY as_of, account_id, subscription_id
+) AS told
     ON told.as_of = held.as_of AND told.account_id = held.account_id AND told.subscription_id = held.subscription_id

@@ -8,26 +8,45 @@ SELECT
     bought.subscription_id AS subscription_id,
     bought.plan AS plan,
     bought.seats AS seats,
-    bought.billable_users AS billable_users,
-    if(used.has_total, toNullable(used.mau), NULL) AS mau,
+    -- users as in account_kpi, but in one pass over the scopes
+    if(bought.synced, bought.billable_users, used.billable) AS billable_users,
+    if(used.has_total, toNullable(used.mau_), NULL) AS mau,
     multiIf(used.has_exact AND used.has_reported, 'mixed', used.has_exact, 'exact', used.has_reported, 'reported', '')
         AS basis,
-    bought.billable_users / nullIf(bought.seats, 0) AS utilization,
-    if(used.has_total, used.mau / nullIf(bought.seats, 0), NULL) AS active_utilization,
-    if(bought.max_users IS NULL, NULL, greatest(assumeNotNull(bought.max_users) - bought.seats, 0)) AS seats_owed
+    if(bought.synced, bought.billable_users, used.billable) / nullIf(bought.seats, 0) AS utilization,
+    if(used.has_total, used.mau_ / nullIf(bought.seats, 0), NULL) AS active_utilization,
+    if(
+        if(bought.synced, bought.max_users, used.highest) IS NULL, NULL,
+        greatest(assumeNotNull(if(bought.synced, bought.max_users, used.highest)) - bought.seats, 0)
+    ) AS seats_owed
 FROM
 (
-    SELECT as_of, account_id, subscription_id, plan, seats, billable_users, max_users FROM {database}.account_kpi
+    SELECT as_of, account_id, subscription_id, plan, seats, synced, billable_users, max_users
+    FROM {database}.subscription_day
 ) AS bought
 LEFT JOIN
 (
     SELECT
-        as_of, account_id, subscription_id,
-        sum(total) AS mau,
-        max(has_total) AS has_total,
-        max(is_exact) AS has_exact,
-        max(NOT is_exact) AS has_reported
-    FROM {database}.subscription_usage
+        scope.as_of AS as_of, link.account_id AS account_id, link.subscription_id AS subscription_id,
+        sum(scope.billable_users) AS billable,
+        sum(scope.historical_max_users) AS highest,
+        sum(scope.total) AS mau_,
+        max(scope.has_total) AS has_total,
+        max(scope.has_figure AND scope.is_exact) AS has_exact,
+        max(scope.has_figure AND NOT scope.is_exact) AS has_reported
+    FROM
+    (
+        SELECT
+            as_of, population, scope_id, true AS has_figure, is_exact, total, has_total,
+            NULL AS billable_users, NULL AS historical_max_users
+        FROM {database}.scope_usage
+        UNION ALL
+        SELECT as_of, toString(population), scope_id, false, false, 0, false, billable_users, historical_max_users
+        FROM {database}.scope_users
+    ) AS scope
+    INNER JOIN {database}.scope_link AS link
+        ON link.population = scope.population AND link.scope_id = scope.scope_id
+        AND link.first_day <= scope.as_of AND scope.as_of < link.until
     GROUP BY as_of, account_id, subscription_id
 ) AS used
     ON used.as_of = bought.as_of AND used.account_id = bought.account_id
