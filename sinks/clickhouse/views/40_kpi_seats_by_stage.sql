@@ -20,9 +20,25 @@ FROM
         max(NOT used.is_exact) AS has_reported
     FROM
     (
-        SELECT as_of, account_id, subscription_id, is_exact, used_, users_
-        FROM {database}.subscription_usage
-        ARRAY JOIN used AS used_, users AS users_
+        SELECT
+            scope.as_of AS as_of, link.account_id AS account_id, link.subscription_id AS subscription_id,
+            scope.is_exact AS is_exact, used_, users_
+        FROM
+        (
+            -- stages alone, before anything is joined
+            SELECT
+                as_of, population, scope_id, is_exact,
+                arrayMap(
+                    name -> name IN (SELECT id FROM {database}.figure_name WHERE stage != '' AND feature = ''), used
+                ) AS chosen,
+                arrayFilter((name, choose) -> choose, used, chosen) AS stages,
+                arrayFilter((number, choose) -> choose, users, chosen) AS numbers
+            FROM {database}.scope_usage
+        ) AS scope
+        INNER JOIN {database}.scope_link AS link
+            ON link.population = scope.population AND link.scope_id = scope.scope_id
+            AND link.first_day <= scope.as_of AND scope.as_of < link.until
+        ARRAY JOIN scope.stages AS used_, scope.numbers AS users_
     ) AS used
     INNER JOIN (SELECT id, stage FROM {database}.figure_name FINAL WHERE stage != '' AND feature = '') AS naming
         ON naming.id = used.used_
@@ -30,7 +46,8 @@ FROM
     (
         SELECT as_of, account_id, subscription_id, deployment, seats
         FROM {database}.subscription_day
-        WHERE account_id IN (SELECT account_id FROM {database}.scope_link)
+        -- fewer accounts for a year of days; that they have a scope too is left to the join
+        WHERE account_id IN (SELECT account_id FROM {database}.link)
     ) AS bought
         ON bought.as_of = used.as_of AND bought.account_id = used.account_id
         AND bought.subscription_id = used.subscription_id
