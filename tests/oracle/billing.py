@@ -66,7 +66,8 @@ Views
 Usage and subscriptions
   * On a day an id (`subscription_id`, `license_sha256`, `namespace_id`) belongs to the subscription by the newest of
     all subscription events up to the end of the day that carry it, of any account; ties go to the greatest
-    (`account_id`, `subscription_id`). An event without the id takes nothing away, nor does a cancellation.
+    (`account_id`, `subscription_id`). An event without the id takes nothing away, nor does a cancellation. But a group is
+    nobody's from when the subscription that holds it names another `namespace_id`, or is `self_managed` and names none.
   * An installation is linked by its newest ping recorded by the end of the day, of any age: by that one's
     `license_subscription_id` if it belongs to a subscription, else by its `license_sha256` (column of `usage_ping`).
     Before its first ping it belongs to nobody, with what it did until then. A group is linked by its namespace id.
@@ -528,7 +529,7 @@ class Links:
     `pings`: the newest ping of each scope.
     """
 
-    claims: dict[tuple[str, str], Timeline[Subscription]]
+    claims: dict[tuple[str, str], Timeline[Subscription | None]]
     pings: dict[Place, Timeline[Row]]
 
     def __post_init__(self) -> None:
@@ -1073,11 +1074,14 @@ def done_of(ticks: dict[str, int], customers: int) -> Row:
 # --- accounts and their usage ----------------------------------------------------------------------------------------
 
 
-def claims_of(events: Iterable[Event]) -> dict[tuple[str, str], Timeline[Subscription]]:
-    """By kind and id, whose it is: the claim that came last decides."""
-    claims: dict[tuple[str, str], list[tuple[dt.datetime, Subscription]]] = defaultdict(list)
-    for event in events:
+def claims_of(events: Iterable[Event]) -> dict[tuple[str, str], Timeline[Subscription | None]]:
+    """By kind and id, whose it is: the claim that came last decides, unless its subscription has left the namespace."""
+    claims: dict[tuple[str, str], list[tuple[dt.datetime, bool, Subscription]]] = defaultdict(list)
+    spaces: dict[Subscription, dict[dt.datetime, str]] = defaultdict(dict)
+    claimed: dict[Subscription, set[str]] = defaultdict(set)
+    for event in sorted(events, key=lambda event: (event.occurred_at, event.sequence, event.event_id)):
         if event.state is not None and event.type != "subscription_cancelled":
+            subscription = (event.account_id, event.state.subscription_id)
             ids = {
                 "subscription": event.state.subscription_id,
                 "license": event.state.license_sha256,
@@ -1085,12 +1089,25 @@ def claims_of(events: Iterable[Event]) -> dict[tuple[str, str], Timeline[Subscri
             }
             for kind, name in ids.items():
                 if name != "":
-                    subscription = (event.account_id, event.state.subscription_id)
-                    claims[kind, name].append((event.occurred_at, subscription))
-    return {
-        key: Timeline((occurred_at.date(), subscription) for occurred_at, subscription in sorted(of_id))
-        for key, of_id in claims.items()
-    }
+                    claims[kind, name].append((event.occurred_at, False, subscription))
+            claimed[subscription] |= {event.state.namespace_id} - {""}
+            if event.state.namespace_id != "" or event.state.deployment == "self_managed":
+                spaces[subscription][event.occurred_at] = event.state.namespace_id
+    for subscription, by_time in spaces.items():
+        for at, name in by_time.items():
+            for other in claimed[subscription] - {name}:
+                claims["namespace", other].append((at, True, subscription))
+    return {key: Timeline(_owners(of_id)) for key, of_id in claims.items()}
+
+
+def _owners(claims: Iterable[tuple[dt.datetime, bool, Subscription]]) -> Iterator[tuple[dt.date, Subscription | None]]:
+    """Whose an id is from each day on; who leaves it leaves it to nobody, if it was the last to claim it."""
+    last: Subscription | None = None
+    for at, leaves, subscription in sorted(claims):
+        if not leaves:
+            last = subscription
+        if subscription == last:
+            yield at.date(), None if leaves else subscription
 
 
 def installations_of(links: Links, as_of: dt.date) -> dict[tuple[dt.date, str, str], list[Row]]:

@@ -675,6 +675,19 @@ def test_a_group_is_linked_by_its_namespace_and_what_came_before_is_not_lost(bas
     }  # fmt: skip
 
 
+def test_a_group_that_its_subscription_has_left_is_nobodys_unless_another_has_claimed_it(base: Billing) -> None:
+    used(base, "9", "group")
+    base.ping(3, "saas", namespace_id="9")
+    held(base, "A", link=[claims("namespace", "9", 0), claims("namespace_left", "9", 10)])
+    held(base, "B", link=[claims("namespace", "9", 20), claims("namespace_left", "9", 40)])
+    held(base, "C", link=[claims("namespace", "9", 30), claims("namespace_left", "9", 50, hour=7)])
+    held(base, "D", link=[claims("namespace", "9", 50)])
+    days = (0, 9, 10, 19, 20, 29, 30, 40, 49, 50)
+    assert owners(base, days) == ["A", "A", "", "", "B", "B", "C", "C", "C", "D"], (
+        "B leaves on day 40 what is C's by then, and C on day 50 what D has claimed that day"
+    )
+
+
 def test_all_of_an_installation_moves_with_its_licence(base: Billing) -> None:
     held(base, "A", link=[claims("license", "old", 0)])
     held(base, "B", link=[claims("license", "new", 0)])

@@ -43,7 +43,9 @@ PLANS = ("", *PLAN_RANK)
 """'' stands for no earlier state."""
 RANK = np.array([-1, *PLAN_RANK.values()])
 DEPLOYMENTS = ("self_managed", "gitlab_com")
-LINKS = ("subscription", "license", "namespace")
+SELF_MANAGED = DEPLOYMENTS.index("self_managed")
+LINKS = ("subscription", "license", "namespace", "namespace_left")
+"""The last: namespaces that a subscription has no more, from those times on."""
 
 CANCELLED = "subscription_cancelled"
 RENEWED = "subscription_renewed"
@@ -239,31 +241,30 @@ class History:
         stands = last_of_each(keys(held_sub, year_on))
         self.base = Base(held_sub[stands], year_on[stands], mrr[kept][stands])
         self.added = _added(sub, day, kind, seats - seats_from)
-        self.links = self._read_links(events, states, sub, ~cancelled)
+        self.links = self._read_links(states, self.at[where], sub, deployment, ~cancelled)
 
-    def _read_links(self, events: Sequence[BillingEvent], states: Sequence[State], sub: Ints, counted: Bools) -> Links:
+    def _read_links(self, states: Sequence[State], at: Ints, sub: Ints, deployment: Ints, counted: Bools) -> Links:
         numbers: dict[str, int] = {"": 0}
-        carried = [
+        subscription, license_, namespace = (
             ints([numbers.setdefault(name, len(numbers)) for name in column])
             for column in (
                 [state.subscription_id for state in states],
                 [state.license_sha256 for state in states],
                 [state.namespace_id for state in states],
             )
-        ]
-        name = np.concatenate(carried)
-        linked = (name > 0) & np.tile(counted, len(LINKS))
-        name = name[linked]
-        subs = np.tile(sub, len(LINKS))[linked]
-        kind = np.repeat(np.arange(len(LINKS)), len(states))[linked]
-        at = np.tile(ints([event.occurred_at for event in events]), len(LINKS))[linked]
-        order = np.lexsort((at, name, kind, subs))
-        subs, kind, name = subs[order], kind[order], name[order]
+        )
+        parts = [(sub[counted], at[counted], column[counted]) for column in (subscription, license_, namespace)]
+        parts.append(_left(*parts[-1], deployment[counted]))
+        kind = np.repeat(np.arange(len(LINKS)), [len(part[0]) for part in parts])
+        sub, at, name = (np.concatenate(column) for column in zip(*parts, strict=True))
+        sub, at, name, kind = (column[name > 0] for column in (sub, at, name, kind))
+        order = np.lexsort((at, name, kind, sub))
+        sub, kind, name = sub[order], kind[order], name[order]
         new = np.ones(len(order), np.bool_)
-        new[1:] = (subs[1:] != subs[:-1]) | (kind[1:] != kind[:-1]) | (name[1:] != name[:-1])
+        new[1:] = (sub[1:] != sub[:-1]) | (kind[1:] != kind[:-1]) | (name[1:] != name[:-1])
         starts = np.flatnonzero(new)
         lengths = np.diff(np.append(starts, len(order)))
-        return Links(subs[starts], kind[starts], name[starts], list(numbers), at[order], lengths)
+        return Links(sub[starts], kind[starts], name[starts], list(numbers), at[order], lengths)
 
     # ---- the rest ------------------------------------------------------------------------------------------------------
 
@@ -331,6 +332,27 @@ def _sorted(accounts: Sequence[Sequence[BillingEvent]]) -> tuple[list[BillingEve
     for start, stop in _runs(meet):
         places[start:stop] = sorted(places[start:stop], key=lambda place: events[place].event_id)
     return [events[place] for place in places], account
+
+
+def _left(sub: Ints, at: Ints, namespace: Ints, deployment: Ints) -> tuple[Ints, Ints, Ints]:
+    """(subscription, time, namespace) where a subscription leaves a namespace: its state names another one, or it moves to an
+    installation. A state that names none keeps it otherwise.
+
+    Args:
+        sub, at, namespace, deployment: of states in the order of time; namespaces by number, 0 is none.
+    """
+    order = np.argsort(sub, kind="stable")
+    sub, at, namespace, deployment = (column[order] for column in (sub, at, namespace, deployment))
+    told = (namespace > 0) | (deployment == SELF_MANAGED)
+    place = np.maximum.accumulate(np.where(told, np.arange(len(sub)), -1))
+    same = place >= first_of_each(sub).repeat(np.diff(np.append(first_of_each(sub), len(sub))))
+    has = np.where(same, namespace[place], 0)
+    had = before(has, sub)
+    ends = np.append((sub[1:] != sub[:-1]) | (at[1:] != at[:-1]), True)[: len(sub)]
+    last = np.flatnonzero(ends)
+    in_the_end = has[last[np.searchsorted(last, np.arange(len(sub)))]]  # of states at one time
+    leaves = (had > 0) & (has != had) & (in_the_end != had)
+    return sub[leaves], at[leaves], had[leaves]
 
 
 def _runs(meet: Bools) -> Iterator[tuple[int, int]]:

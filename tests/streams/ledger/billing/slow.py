@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from schemas.billing import PLAN_RANK, Addon, BillingEvent, Profile, State
@@ -175,7 +176,23 @@ def read_account(events: Iterable[BillingEvent]) -> Account:
         motion = MOTION_OF_TYPE.get(event.type)
         if motion is not None:
             _act(account, event, motion)
+    _leave(account, ordered)
     return account
+
+
+def _leave(account: Account, ordered: list[BillingEvent]) -> None:
+    """Namespaces that a subscription has no more: its state names another one, or it moves to an installation."""
+    has: dict[str, list[tuple[int, str]]] = {}
+    for event in ordered:
+        if event.state is not None and event.type != CANCELLED:
+            series = has.setdefault(event.state.subscription_id, [(-1, "")])
+            kept = event.state.namespace_id == "" and event.state.deployment == "gitlab_com"
+            series.append((event.occurred_at, series[-1][1] if kept else event.state.namespace_id))
+    for name, series in has.items():
+        in_the_end = dict(series)
+        for (_, had), (at, now) in pairwise(series):
+            if had not in ("", now, in_the_end[at]):
+                account.links.setdefault(("namespace_left", had, name), []).append(at)
 
 
 def _take(series: list, new: tuple) -> None:  # type: ignore[type-arg]

@@ -160,6 +160,33 @@ def test_self_service_and_the_motions() -> None:
     ]  # fmt: skip
 
 
+def test_a_subscription_leaves_a_namespace_for_another_or_for_an_installation() -> None:
+    def told(type_: str, on: str, deployment: str, namespace: str) -> BillingEvent:
+        return event(subscribed(type_, on, 10, "100", deployment=deployment, namespace_id=namespace))
+
+    events = [
+        told("subscription_created", "2025-01-01", "gitlab_com", "9970"),
+        told("price_changed", "2025-02-01", "gitlab_com", ""),  # keeps it
+        told("subscription_cancelled", "2025-03-01", "gitlab_com", "1"),  # neither takes one nor leaves one
+        told("subscription_renewed", "2025-04-01", "gitlab_com", "9971"),
+        told("plan_changed", "2025-05-01", "self_managed", ""),
+        told("plan_changed", "2025-06-01", "self_managed", ""),
+    ]
+    block = rows_of(History([events]), Cells(), 0, 1)
+    ((_, row),) = shape.accounts(block)
+    found = {
+        (kind, name): [at // 86_400_000_000 for at in times]
+        for kind, name, _, times in row["link"]
+        if kind != "subscription"
+    }
+    assert found == {
+        ("namespace", "9970"): [day("2025-01-01")],
+        ("namespace", "9971"): [day("2025-04-01")],
+        ("namespace_left", "9970"): [day("2025-04-01")],
+        ("namespace_left", "9971"): [day("2025-05-01")],
+    }
+
+
 def rounded(numerator: int, denominator: int, dtype: Any) -> int:
     return int(half_even(np.array([numerator], dtype), np.array([denominator], dtype))[0])
 
