@@ -220,7 +220,7 @@ class Pipeline(Generic[B, F]):
             return
         store = self._store()
         partitions = sorted({tp.partition for tp in self._source.assigned()})
-        books = {p: self._side.open(p, store.of_partition(p)) for p in partitions}
+        books = {p: self._side.open(p, store.of_partition(p), generation) for p in partitions}
         as_of = self._clock.day()
         await self._write_state(
             {

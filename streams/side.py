@@ -62,8 +62,8 @@ B = TypeVar("B", bound=Book[Any])
 class Side(Protocol, Generic[B, F_contra]):
     """Makes books, writes their rows, shows their live figures."""
 
-    def open(self, partition: int, values: Mapping[bytes, bytes]) -> B:
-        """A book of recovered state."""
+    def open(self, partition: int, values: Mapping[bytes, bytes], generation: int) -> B:
+        """A book of recovered state, for its owner in a generation of the consumer group."""
 
     def prepare(self, books: Mapping[int, B], folded: Mapping[int, F_contra]) -> Any:
         """What can be made of a flush's rows while its state is on the way to the changelog."""

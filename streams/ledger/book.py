@@ -49,6 +49,7 @@ from streams.ledger.state import (
     digest_of,
     encode_partition,
     head_key,
+    next_epoch,
     partition_key,
     scope_digest,
 )
@@ -159,12 +160,20 @@ class Book:
     Args:
         partition: its number.
         values: the partition's values in the table, as recovered; kept and read when a scope is first asked for.
+        generation: of the consumer group in which the partition is owned.
     """
 
     def __init__(
-        self, partition: int, values: Mapping[bytes, bytes], names: Names, pseudonymiser: Pseudonymiser, rules: Rules
+        self,
+        partition: int,
+        values: Mapping[bytes, bytes],
+        names: Names,
+        pseudonymiser: Pseudonymiser,
+        rules: Rules,
+        generation: int = 0,
     ) -> None:
         self.partition = partition
+        self._generation = generation
         self._names = names
         self._pseudonymiser = pseudonymiser
         self._rules = rules
@@ -175,7 +184,7 @@ class Book:
             digest = digest_of(key)
             if digest is not None:
                 self._stored[digest][key] = value
-        self.epoch = 1
+        self.epoch = next_epoch(0, 0, generation)
         self._revision = 0
         self._newest_before: list[tuple[int, int]] = []
         self.rolled_to = NEVER
@@ -191,7 +200,7 @@ class Book:
         if own is not None:
             version, state = decode_partition(own)
             self._check_key(state.fingerprint)
-            self.epoch = version.epoch + 1
+            self.epoch = next_epoch(version.epoch, state.generation, generation)
             self._newest_before = state.newest_before
             if state.newest_before:
                 self.newest_timestamp = state.newest_before[-1][1]
@@ -217,7 +226,7 @@ class Book:
     def settle(self, newest_epoch: int) -> Change:
         """Of a partition whose state does not know it: the newest epoch of rows in the sink, which may be those of an earlier
         state. Our own is above it from now on; returns the record that makes that known."""
-        self.epoch = max(self.epoch, newest_epoch + 1)
+        self.epoch = max(self.epoch, next_epoch(newest_epoch, 0, self._generation))
         self.settled = True
         return self._own_record()
 
@@ -240,7 +249,12 @@ class Book:
     def _own_record(self) -> Change:
         self._revision += 1
         state = PartitionState(
-            self._newest_before, self.rolled_to, self._watermarks.heard, self._pseudonymiser.fingerprint, self.settled
+            self._newest_before,
+            self.rolled_to,
+            self._watermarks.heard,
+            self._pseudonymiser.fingerprint,
+            self.settled,
+            self._generation,
         )
         return Change(partition_key(self.partition), encode_partition(self.epoch, self._revision, state))
 

@@ -101,8 +101,9 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             earliest = await self.earliest_offsets(*fresh)
             await self._thread.seek_wait(earliest)
             positions.update(earliest)
-        self._starts = dict(positions)
-        self._next, self._next_generation = positions, generation
+        if self.app.consumer_generation_id == generation:  # or another seek is under way, or done already
+            self._starts = dict(positions)
+            self._next, self._next_generation = positions, generation
 
     def start_of(self, tp: TP) -> int | None:
         """Offset from which a source partition is delivered in this generation, None before the seek."""
