@@ -114,6 +114,7 @@ class Pipeline(Generic[B, F]):
         self._clock = clock
         self._metrics = metrics
         self._flush_seconds = flush_seconds
+        self._newest_epochs: dict[int, int] = {}
         self._books: dict[int, B] = {}
         self._generation: int | None = None
         self._waiting: deque[tuple[Any, int]] = deque()
@@ -213,6 +214,19 @@ class Pipeline(Generic[B, F]):
 
     # ---- taking over ---------------------------------------------------------------------------------------------------
 
+    async def learn_epochs(self) -> bool:
+        """Asks the tables for the epochs of their rows, before the worker joins the group: those that it finds are of owners
+        before it. Later they may be of one that came while it was paused, and it must not rise above that one.
+
+        Returns:
+            False when it was stopped before ClickHouse answered.
+        """
+        epochs = await self._rows.newest_epochs(self._topic, lambda: not self._stopping)
+        if epochs is None:
+            return False
+        self._newest_epochs = epochs
+        return True
+
     async def _take_over(self) -> None:
         """After a rebalance: books anew from durable state, each with a new epoch that is known before anything else."""
         generation = self._source.generation
@@ -221,6 +235,9 @@ class Pipeline(Generic[B, F]):
         store = self._store()
         partitions = sorted({tp.partition for tp in self._source.assigned()})
         books = {p: self._side.open(p, store.of_partition(p), generation) for p in partitions}
+        for partition, book in books.items():
+            if not book.settled:
+                book.settle(self._newest_epochs.get(partition, 0))
         as_of = self._clock.day()
         await self._write_state(
             {
@@ -228,12 +245,6 @@ class Pipeline(Generic[B, F]):
                 for p, book in books.items()
             }
         )
-        new = [book for book in books.values() if not book.settled]
-        if new:
-            epochs = await self._rows.newest_epochs(self._topic, lambda: self._source.generation == generation)
-            if epochs is None or self._source.generation != generation:
-                return
-            await self._write_state({book.partition: [book.settle(epochs.get(book.partition, 0))] for book in new})
         self._books, self._generation = books, generation
         self.applied = {}
         self._told = {}

@@ -86,11 +86,9 @@ class Worker:
         self.member = member = Member(self._broker, self.process.name, self._lane)
         self.pipeline = self._pipeline(member)
         member.source.pipeline = self.pipeline
-        work = asyncio.create_task(self.pipeline.run())
-        work.add_done_callback(self._ended)
-        loops = [asyncio.create_task(loop) for loop in (member.deliver(), member.work(), member.commit())]
-        for task in loops:
-            task.add_done_callback(self._ended)
+        for work in (self.pipeline.run(), member.deliver(), member.work(), member.commit()):
+            asyncio.create_task(work).add_done_callback(self._ended)
+        await self.pipeline.learn_epochs()
         await member.stay()
         self.process.kill()
 

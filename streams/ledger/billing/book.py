@@ -171,12 +171,11 @@ class Book:
         """The record that makes this owner's epoch known, to be acknowledged before anything else is written."""
         return self._own_record()
 
-    def settle(self, newest_epoch: int) -> Change:
+    def settle(self, newest_epoch: int) -> None:
         """Of a partition whose state does not know it: the newest epoch of rows in the sink, which may be those of an earlier
-        state. Our own is above it from now on; returns the record that makes that known."""
+        state. Our own is above it from now on; the claim makes that known."""
         self.epoch = max(self.epoch, next_epoch(newest_epoch, 0, self._generation))
         self.settled = True
-        return self._own_record()
 
     @property
     def version(self) -> Version:
