@@ -51,12 +51,21 @@ FAR_BEHIND = 2_000
 """Messages of a partition that Kafka has beyond those that are applied: from then on rows may wait, see `streams.side`."""
 
 
+STEP_SECONDS = 0.5
+SESSION_STEPS = 30
+"""Longer than a session of the consumer group, and in steps: a pause in between makes none of them shorter."""
+
+
 class Source(Protocol):
     """What the pipeline asks of Kafka and of Faust."""
 
     @property
     def generation(self) -> int | None:
         """Generation of the assignment that is recovered and may be worked on; None while there is none."""
+
+    @property
+    def revoked(self) -> bool:
+        """Whether a rebalance has begun since then; the assignment stands until what is under way is acknowledged."""
 
     def assigned(self) -> set[TopicPartition]:
         """Partitions of the source and the internal topic that are ours."""
@@ -238,6 +247,9 @@ class Pipeline(Generic[B, F]):
         for partition, book in books.items():
             if not book.settled:
                 book.settle(self._newest_epochs.get(partition, 0))
+        if any(book.outrun for book in books.values()) and not await self._outlives_a_session(generation):
+            self._drop_waiting()
+            return
         as_of = self._clock.day()
         await self._write_state(
             {
@@ -251,6 +263,16 @@ class Pipeline(Generic[B, F]):
         await self._note_gaps()
         self._side.taken_over()
         log.info("partitions taken over", topic=self._topic, partitions=partitions, generation=generation)
+
+    async def _outlives_a_session(self, generation: int) -> bool:
+        """Whether our generation stands, where state is of a later one: then the group has begun anew. A worker that was
+        paused until others took over is told by a heartbeat before this ends."""
+        log.warning("the state is of a later generation of the consumer group; waiting whether ours stands")
+        for _ in range(SESSION_STEPS):
+            await asyncio.sleep(STEP_SECONDS)
+            if self._source.generation != generation or self._source.revoked:
+                return False
+        return True
 
     async def _note_gaps(self) -> None:
         """Messages that Kafka deleted before anybody read them: loud, and a row that an analyst can see."""
@@ -290,6 +312,8 @@ class Pipeline(Generic[B, F]):
         acknowledged = await self._changelog.begin(changes)
         prepared = self._side.prepare(self._books, folded)
         await acknowledged
+        if not self._still_ours():
+            return  # whoever has the partitions reads the batch again
         self._keep(changes)
         letters = [
             (self._topic, *letter.place, letter.reason, letter.sentence, letter.timestamp, self._books[partition].epoch)
@@ -301,6 +325,8 @@ class Pipeline(Generic[B, F]):
             self._books, folded, prepared, letters, behind, self._write_state, self._still_ours
         ):
             log.warning("the rows of a batch are left to the partitions' next owner", topic=self._topic)
+            return
+        if not self._still_ours():
             return
         for event in events:
             event.ack()

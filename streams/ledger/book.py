@@ -196,11 +196,14 @@ class Book:
         self._arrived: dict[tuple[int, int], int] = {}
         self.settled = False
         """The epoch is known to be above those of the sink's rows."""
+        self.outrun = False
+        """The state was owned in a later generation than ours."""
         own = values.get(partition_key(partition))
         if own is not None:
             version, state = decode_partition(own)
             self._check_key(state.fingerprint)
             self.epoch = next_epoch(version.epoch, state.generation, generation)
+            self.outrun = state.generation > generation
             self._newest_before = state.newest_before
             if state.newest_before:
                 self.newest_timestamp = state.newest_before[-1][1]

@@ -220,6 +220,7 @@ class Member:
         self.app = SimpleNamespace(
             name=name,
             consumer_generation_id=0,
+            rebalancing_count=0,
             monitor=SimpleNamespace(track_tp_end_offset=lambda tp, offset: None),
             topics=SimpleNamespace(acks_enabled_for=lambda topic: True),
             tables=SimpleNamespace(changelog_topics={changelog}),
@@ -229,7 +230,7 @@ class Member:
         self.store: Store = table.data
         self.source: Any = object.__new__(Source)
         self.source.__dict__.update(
-            lane=lane, pipeline=None, table=table, _app=self.app, _recovered=None, _drain_to=None
+            lane=lane, pipeline=None, table=table, _app=self.app, _recovered=None, _rebalances=0, _drain_to=None
         )
         self._read_to: dict[int, int] = {}
         """Of each changelog partition: how far it is in the store."""
@@ -281,6 +282,7 @@ class Member:
         if not consumer.assignment():
             return
         self._loop.note("revoked", self.app.consumer_generation_id)
+        self.app.rebalancing_count += 1
         abrupt = self._loop.faults.is_abrupt()
         consumer.forget(set(consumer.assignment()))
         consumer.stop_flow()

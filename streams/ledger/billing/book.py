@@ -121,6 +121,8 @@ class Book:
         self.rolled_to = NEVER
         self.settled = False
         """The epoch is known to be above those of the sink's rows."""
+        self.outrun = False
+        """The state was owned in a later generation than ours."""
         self.newest_timestamp = NEVER
         self._read_to = -1
         self._written = Version(0, 0)
@@ -131,6 +133,7 @@ class Book:
         if own is not None:
             version, state = decode_partition(own)
             self.epoch = next_epoch(version.epoch, state.generation, generation)
+            self.outrun = state.generation > generation
             self.newest_timestamp = state.newest_timestamp
             self.rolled_to, self.settled, self._read_to = state.rolled_to, state.settled, state.read_to
             self._written = Version(*state.written)
