@@ -109,14 +109,15 @@ class UsageRows:
     counted: list[npt.NDArray[np.int64]] = field(default_factory=list)
     figures: Figures = field(default_factory=Figures)
 
-    def add(self, scope: Scope, shard: int, epoch: int, first: int, last: int) -> None:
-        """Counts a scope's days first..last."""
+    def add(self, scope: Scope, shard: int, first: int, last: int) -> None:
+        """Counts a scope's days first..last. Their version is that of the scope's state, and not of whoever counts them: of the
+        rows of two owners those stand whose state stands."""
         lengths, counted = scope.ledger.count_days(first, last, self.figures)
         days = np.flatnonzero(lengths)
         if len(days):
             self.scopes.append(scope.key)
             self.shards.append(shard)
-            self.versions.append(Version(epoch, scope.revision).row)
+            self.versions.append(Version(scope.epoch, scope.revision).row)
             self.repeats.append(len(days))
             self.days.append(days + first)
             self.lengths.append(lengths[days])
@@ -666,7 +667,7 @@ class Book:
         for scope, first, last in folded.touched:
             first = max(first, scope.ledger.floor + WINDOW)  # a new base may have let days go since
             if first <= last:
-                out.add(scope, self.partition, self.epoch, first, last)
+                out.add(scope, self.partition, first, last)
 
     def needs_roll(self, as_of: int) -> bool:
         """Whether the as-of clock is ahead of the rows."""
@@ -682,7 +683,7 @@ class Book:
             first = max(scope.written_to, self.rolled_to) + 1
             last = min(as_of, ledger.last_day)
             if ledger.reach >= 0 and first <= last:
-                out.add(scope, self.partition, self.epoch, max(first, ledger.first_day), last)
+                out.add(scope, self.partition, max(first, ledger.first_day), last)
 
     def retire(self, scopes: Iterable[Scope]) -> list[Change]:
         """Lets days go from scopes that no message may ever touch again; returns records for the changelog.

@@ -235,6 +235,7 @@ class Packer:
             entries, chosen, rows: the entries in which something was new, by number, and the new rows, joined.
             sessions: (day, column, number) that were raised.
         """
+        scope.epoch = epoch
         deltas = (
             self._deltas(scope, epoch, entries, chosen, rows, sessions)
             if self._bears_deltas(scope, epoch, rows)
@@ -394,6 +395,7 @@ class Packer:
         base = _base_decoder.decode(self._unpack(packed))
         scope = Scope(ScopeKey(base.population, base.scope_id), digest)
         scope.base, scope.base_bytes = (version.epoch, version.revision), len(packed)
+        scope.epoch = version.epoch
         scope.parts, scope.parity = head.parts, head.parity
         self._load_base(scope, base, names)
         deltas = sorted(

@@ -220,8 +220,8 @@ def wrong_state(outcome: Outcome) -> list[str]:
             for scope in book.all_scopes():
                 ledger = scope.ledger
                 identities += sum(len(times) // 8 for _, times in scope.pings.items())
-                if ledger.reach >= 0:
-                    usage.add(scope, partition, 0, ledger.first_day, min(last_day, ledger.last_day))
+                if ledger.reach >= 0 and ledger.first_day <= last_day:
+                    usage.add(scope, partition, ledger.first_day, min(last_day, ledger.last_day))
             found["usage_day"].update(_rows_of(usage))
     if of_billing:
         wanted = {key: {} for key in table(outcome, "billing_account")}

@@ -157,8 +157,6 @@ class SimulatedConsumer(BatchConsumer):
         self._highwaters[tp] = end
         if batch:
             self._positions[tp] = batch[-1].offset + 1
-        elif begin > position:
-            self._positions[tp] = min(begin, end)
         return batch
 
     def _to_message(self, tp: TP, record: Record) -> Message:
