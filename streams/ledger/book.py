@@ -112,6 +112,8 @@ class UsageRows:
     def add(self, scope: Scope, shard: int, first: int, last: int) -> None:
         """Counts a scope's days first..last. Their version is that of the scope's state, and not of whoever counts them: of the
         rows of two owners those stand whose state stands."""
+        if first > last:  # everything it has lies behind the as-of day
+            return
         lengths, counted = scope.ledger.count_days(first, last, self.figures)
         days = np.flatnonzero(lengths)
         if len(days):

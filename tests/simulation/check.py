@@ -42,10 +42,9 @@ def wrong(outcome: Outcome) -> list[str]:
         return found
     undisturbed = reference(world.number, world.lane.topic == BILLING_EVENTS)
     for name, rows in undisturbed.tables.items():
-        there = table(outcome, name)
-        if name in NAMES:  # and those of what stood there for a while
-            there = {key: row for key, row in there.items() if key in rows}
-        found += difference(name, rows, there)
+        if name not in NAMES:  # which have those of what stood there for a while, too
+            found += difference(name, rows, table(outcome, name))
+    found += nameless(outcome)
     found += wrong_letters(outcome, undisturbed.expected)
     found += wrong_epochs(outcome)
     found += wrong_state(outcome)
@@ -77,21 +76,7 @@ def reference(number: int, of_billing: bool) -> Reference:
 
 def table(outcome: Outcome, name: str) -> Rows:
     """The rows of a table by their keys, without versions; figures of `usage_day` by their names."""
-    kept = {}
-    for key, row in outcome.clickhouse.rows[name].items():
-        values = row.values()
-        values.pop(TABLES[name].version, None)
-        kept[key] = _by_name(values) if name == "usage_day" else values
-    return kept
-
-
-def _by_name(row: dict[str, Any]) -> dict[str, Any]:
-    names, figures = row["names"], len(row["mau"])
-    sessions = row["sessions"] or [-1] * len(names)
-    return {
-        name: (*((row["dau"][at], row["wau"][at], row["mau"][at]) if at < figures else ()), sessions[at])
-        for at, name in enumerate(names)
-    }
+    return {key: row.content(name) for key, row in outcome.clickhouse.rows[name].items()}
 
 
 def difference(name: str, wanted: Rows, found: Rows) -> list[str]:
@@ -106,6 +91,22 @@ def difference(name: str, wanted: Rows, found: Rows) -> list[str]:
         some = {n: (found[key].get(n), wanted[key].get(n)) for n in fields[:SHOWN]}
         said.append(f"{name}: {key} is other than without faults, (found, wanted) {some}")
     return said
+
+
+def nameless(outcome: Outcome) -> list[str]:
+    """Figures and cells without a name."""
+    rows = outcome.clickhouse.rows
+    used = {name for row in rows["usage_day"].values() for name in row.values()["names"]}
+    used |= {name for row in rows["ping"].values() for name in row.values()["reported_names"]}
+    cells = {cell for row in rows["billing_account"].values() for cut in row.values()["cut_cells"] for cell in cut}
+    return [
+        f"{name} lacks {sorted(lacking)[:SHOWN]}"
+        for name, lacking in (
+            ("figure_name", used - {key for (key,) in rows["figure_name"]}),
+            ("billing_cell", cells - {key for (key,) in rows["billing_cell"]}),
+        )
+        if lacking
+    ]
 
 
 # ---- letters and outcomes --------------------------------------------------------------------------------------------------

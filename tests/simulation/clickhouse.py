@@ -64,6 +64,19 @@ class Row(NamedTuple):
         row: dict[str, Any] = self.block.slice(self.place, 1).to_pylist()[0]
         return row
 
+    def content(self, table: str) -> dict[Any, Any]:
+        """What it says, without its version: its columns; of `usage_day` the figures by their names."""
+        row = self.values()
+        row.pop(TABLES[table].version, None)
+        if table != "usage_day":
+            return row
+        names, figures = row["names"], len(row["mau"])
+        sessions = row["sessions"] or [-1] * len(names)
+        return {
+            name: (*((row["dau"][at], row["wau"][at], row["mau"][at]) if at < figures else ()), sessions[at])
+            for at, name in enumerate(names)
+        }
+
 
 class ClickHouse:
     """The tables.
@@ -93,8 +106,10 @@ class ClickHouse:
         for place, (key, version) in enumerate(zip(keys, versions, strict=True)):
             row, known = Row(version, block, place, writer), standing.get(key)
             if known is not None and known.version == version and known.writer != writer and name != "progress":
-                if known.values() != row.values():
-                    self.conflicts.append(f"{name} {key}: {known.writer} and {writer} wrote version {version} differently")
+                before, now = known.content(name), row.content(name)
+                if before != now:
+                    self.conflicts.append(f"{name} {key}: {known.writer} wrote version {version} as {before}")
+                    self.conflicts.append(f"  and {writer} as {now}")
             if known is None or known.version <= version:
                 standing[key] = row
 
