@@ -83,6 +83,10 @@ class Source(Protocol):
         """End of the partition as far as fetching has shown it."""
 
 
+class Overtaken(Exception):
+    """This worker belongs to a generation that is over."""
+
+
 @dataclass
 class _Applied:
     """How far a partition is applied."""
@@ -248,7 +252,6 @@ class Pipeline(Generic[B, F]):
             if not book.settled:
                 book.settle(self._newest_epochs.get(partition, 0))
         if any(book.outrun for book in books.values()) and not await self._outlives_a_session(generation):
-            self._drop_waiting()
             return
         as_of = self._clock.day()
         await self._write_state(
@@ -266,12 +269,18 @@ class Pipeline(Generic[B, F]):
 
     async def _outlives_a_session(self, generation: int) -> bool:
         """Whether our generation stands, where state is of a later one: then the group has begun anew. A worker that was
-        paused until others took over is told by a heartbeat before this ends."""
+        paused until others took over is told by a heartbeat before this ends.
+
+        Raises:
+            Overtaken: it was, and Faust waits for messages that nobody may work on.
+        """
         log.warning("the state is of a later generation of the consumer group; waiting whether ours stands")
         for _ in range(SESSION_STEPS):
             await asyncio.sleep(STEP_SECONDS)
-            if self._source.generation != generation or self._source.revoked:
+            if self._source.generation != generation:
                 return False
+            if self._source.revoked:
+                raise Overtaken("others took the partitions over while this worker was paused; it is to join the group anew")
         return True
 
     async def _note_gaps(self) -> None:

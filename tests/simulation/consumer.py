@@ -166,8 +166,8 @@ class SimulatedConsumer(BatchConsumer):
         """Batches as they are fetched, for ever."""
         while True:
             async for tp, message in self.getmany(POLL_SECONDS):
-                self._unacked_messages.add(message)
                 yield tp, message
+                del message  # what is dropped is under way no more
 
     # ---- committing ----------------------------------------------------------------------------------------------------
 
@@ -259,12 +259,14 @@ class Member:
         """Fetches into the agent's queue."""
         async for _, message in self.consumer.batches():
             await self._queue.put(message)
+            del message
 
     async def work(self) -> None:
-        """The agent."""
+        """The agent: what it takes is under way until it is acknowledged or dropped."""
         while True:
             message = await self._queue.get()
-            if message.generation_id == self.app.consumer_generation_id:
+            if self.consumer.flow_active and message.generation_id == self.app.consumer_generation_id:
+                self.consumer._unacked_messages.add(message)
                 await self.source.pipeline.offer(Event(message, self.consumer))
             del message
 

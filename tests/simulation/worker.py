@@ -24,7 +24,7 @@ from streams.ledger.billing.book import Rules as BillingRules
 from streams.ledger.book import Rules as UsageRules
 from streams.ledger.pseudonym import Pseudonymiser
 from streams.originals import Originals
-from streams.pipeline import Pipeline
+from streams.pipeline import Overtaken, Pipeline
 from streams.rows import RowSink
 from streams.usage import UsageSide
 from tests.simulation.clickhouse import DATABASE, ClickHouse
@@ -96,7 +96,7 @@ class Worker:
         """The process ends without an acknowledgement when any part of it does."""
         error = task.exception()
         self._broker.loop.note("ends", repr(error))
-        if not isinstance(error, KafkaError):
+        if not isinstance(error, (KafkaError, Overtaken)):
             self._failed(f"{self.process.name} ended with {error!r}")
             if error is not None and error.__traceback__ is not None:
                 at = error.__traceback__
