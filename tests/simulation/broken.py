@@ -1,12 +1,14 @@
-"""Pipelines whose order is broken, for tests that the simulation finds out."""
+"""Orders that are broken, for tests that the simulation finds out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
 from streams.pipeline import Pipeline
-from streams.transport.consumer import BatchConsumer
+from tests.simulation.consumer import SimulatedConsumer
 
 
 class AckBeforeSink(Pipeline[Any, Any]):
@@ -59,12 +61,28 @@ class EpochStandsStill(Pipeline[Any, Any]):
             self._side.open = opened  # type: ignore[method-assign]
 
 
-def gap_is_processed(consumer: type[BatchConsumer]) -> type[BatchConsumer]:
-    """A consumer that takes what was not fetched for processed, as Faust's does."""
+def holes_are_real(monkeypatch: pytest.MonkeyPatch, consumer: type[SimulatedConsumer]) -> None:
+    """What was not fetched is passed over."""
 
-    class Skipping(consumer):  # type: ignore[misc, valid-type]
-        async def _is_real_hole(self, tp: Any, wanted: int, got: int) -> bool:
-            return True
+    async def is_real(self: Any, tp: Any, wanted: int, got: int) -> bool:
+        return True
 
-    return Skipping
+    monkeypatch.setattr(consumer, "_is_real_hole", is_real)
 
+
+def commits_run_ahead(monkeypatch: pytest.MonkeyPatch, consumer: type[SimulatedConsumer]) -> None:
+    """Everything that was fetched up to now counts as acknowledged, once something is."""
+
+    def new_offset(self: Any, tp: Any) -> int | None:
+        acked = self._acked[tp]
+        if not acked:
+            return None
+        acked.clear()
+        self._acked_index[tp].clear()
+        fetched: int = self._next.get(tp, 0)
+        return fetched
+
+    monkeypatch.setattr(consumer, "_new_offset", new_offset)
+
+
+TRANSPORTS = holes_are_real, commits_run_ahead

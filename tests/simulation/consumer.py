@@ -7,6 +7,7 @@ recover the table from where it was read to, seek, and let the flow go on.
 from __future__ import annotations
 
 import asyncio
+import gc
 import weakref
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
@@ -28,6 +29,7 @@ COMMIT_SECONDS = 0.5
 POLL_SECONDS = 0.25
 QUEUE_BATCHES = 8
 ABRUPT_SECONDS = 0.5
+COLLECT_SECONDS = 5.0
 
 
 class Message:
@@ -290,9 +292,13 @@ class Member:
         while not self._queue.empty():
             self._queue.get_nowait()
         until = self._loop.time() + (ABRUPT_SECONDS if abrupt else 1e9)
+        collects = self._loop.time() + COLLECT_SECONDS
         while consumer._unacked_messages and self._loop.time() < until:
             await consumer.commit()
             await asyncio.sleep(0.1)
+            if consumer._unacked_messages and self._loop.time() >= collects:
+                gc.collect()  # as Faust does: what was dropped may hang on a traceback
+                collects = self._loop.time() + COLLECT_SECONDS
         await consumer.commit()
 
     def _assign(self, generation: int, partitions: list[int]) -> None:

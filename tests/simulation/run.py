@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import gc
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -52,6 +53,7 @@ def run(world: World, seed: int | None, pipeline: type[Pipeline[Any, Any]] = Pip
     """
     faults = Faults(seed)
     loop = VirtualLoop(faults)
+    gc.disable()  # when something is collected decides when it is under way no more
     with _tuned(loop, faults):
         try:
             simulation = _Simulation(loop, faults, world, pipeline)
@@ -62,6 +64,7 @@ def run(world: World, seed: int | None, pipeline: type[Pipeline[Any, Any]] = Pip
             for worker in simulation.outcome.workers:
                 worker.process.close()
             loop.close()
+            gc.enable()
     outcome = simulation.outcome
     outcome.wrong += loop.failures + outcome.clickhouse.conflicts
     return outcome
