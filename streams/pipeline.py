@@ -280,7 +280,9 @@ class Pipeline(Generic[B, F]):
             if self._source.generation != generation:
                 return False
             if self._source.revoked:
-                raise Overtaken("others took the partitions over while this worker was paused; it is to join the group anew")
+                raise Overtaken(
+                    "others took the partitions over while this worker was paused; it is to join the group anew"
+                )
         return True
 
     async def _note_gaps(self) -> None:
@@ -465,7 +467,7 @@ class Pipeline(Generic[B, F]):
     def _count_live(self) -> None:
         """Counts today's figures of scopes that no message has touched today, some at a time and only in idle moments."""
         day = self._clock.day()
-        if self._waiting or self._live_of == (self._generation, day):
+        if self._waiting or self._live_of == (self._generation, day) or not self._still_ours():
             return
         if not self._side.count_live(self._books, day):
             self._live_of = self._generation, day

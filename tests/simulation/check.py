@@ -19,6 +19,7 @@ from streams.ledger.billing.cells import Cells
 from streams.ledger.billing.rows import AccountRows
 from streams.ledger.billing.state import account_digest
 from streams.ledger.book import Book, UsageRows
+from streams.ledger.kernels import WINDOW
 from streams.ledger.names import Names
 from streams.ledger.state import HEADER
 from tests.oracle.billing import BillingExpected
@@ -151,7 +152,9 @@ def wrong_outcomes(outcome: Outcome, wanted: BillingExpected, *, once: bool = Fa
     counted: Counter[str] = Counter()
     for worker in outcome.workers:
         for name in ("applied", "duplicate", "dead"):
-            value = worker.metrics.registry.get_sample_value("pingstream_events_total", {"topic": topic, "outcome": name})
+            value = worker.metrics.registry.get_sample_value(
+                "pingstream_events_total", {"topic": topic, "outcome": name}
+            )
             counted[name] += int(value or 0)
     due = Counter({name: number for (of, name), number in wanted.outcomes.items() if of == topic})
     if any(counted[name] < due[name] for name in due) or (once and +counted != due):
@@ -194,6 +197,7 @@ def wrong_state(outcome: Outcome) -> list[str]:
     found: dict[str, Rows] = {"account": {}} if of_billing else {"usage_day": {}}
     names = Names()
     identities = 0
+    known_from: dict[tuple[str, str, int], int] = {}  # days before it have left the state: their rows are final
     for partition, log in enumerate(_changelog(outcome)):
         store.apply_changelog_batch(
             [SimpleNamespace(message=record) for record in log], lambda key: key, lambda value: value
@@ -221,14 +225,21 @@ def wrong_state(outcome: Outcome) -> list[str]:
             for scope in book.all_scopes():
                 ledger = scope.ledger
                 identities += sum(len(times) // 8 for _, times in scope.pings.items())
-                if ledger.reach >= 0 and ledger.first_day <= last_day:
-                    usage.add(scope, partition, ledger.first_day, min(last_day, ledger.last_day))
+                known_from[*scope.key, partition] = max(0, ledger.first_day, ledger.floor + WINDOW)
+                if ledger.reach >= 0:
+                    first_day = known_from[*scope.key, partition]
+                    usage.add(scope, partition, first_day, min(last_day, ledger.last_day))
             found["usage_day"].update(_rows_of(usage))
     if of_billing:
         wanted = {key: {} for key in table(outcome, "billing_account")}
         said += difference("accounts of the recovered state", wanted, found["account"])
     else:
-        said += difference("figures of the recovered state", table(outcome, "usage_day"), found["usage_day"])
+        figures = {
+            key: row
+            for key, row in table(outcome, "usage_day").items()
+            if (key[2] - EPOCH_DAY).days >= known_from.get((key[0], key[3], key[4]), 0)
+        }
+        said += difference("figures of the recovered state", figures, found["usage_day"])
         if identities != len(outcome.clickhouse.rows["ping"]):
             said.append(f"the recovered state knows {identities} pings of {len(outcome.clickhouse.rows['ping'])}")
     return said
@@ -295,4 +306,3 @@ def wrong_oracle(outcome: Outcome, undisturbed: Reference) -> list[str]:
     if len(wanted.usage_ping) != len(undisturbed.tables["ping"]):
         said.append(f"{len(undisturbed.tables['ping'])} pings where {len(wanted.usage_ping)} are due")
     return said
-

@@ -147,7 +147,9 @@ class SimulatedConsumer(BatchConsumer):
         position, faults = self._positions.get(tp, 0), self._sim.faults
         begin = position
         match faults.fetch_fails():
-            case "hole" if self._next.get(tp) == position != self._holes.get(tp):  # lost once, not each time it is sought
+            case "hole" if (
+                self._next.get(tp) == position != self._holes.get(tp)
+            ):  # lost once, not each time it is sought
                 self._holes[tp] = position
                 begin += faults.some(1, 3)
             case "again":
@@ -249,7 +251,9 @@ class Member:
             while not self.leaving:
                 await asyncio.sleep(HEARTBEAT_SECONDS)
                 if not await self._loop.ask(
-                    lambda of=generation: group.heartbeat(name, of), self._loop.faults.delay(), self._loop.faults.delay()
+                    lambda of=generation: group.heartbeat(name, of),
+                    self._loop.faults.delay(),
+                    self._loop.faults.delay(),
                 ):
                     break
             await self._revoke()

@@ -153,7 +153,11 @@ class Producer:
             if fails != "before":
                 for key, value in records:
                     offset = self._broker.append(tp, key, value, timestamp, headers, self._writer)
-            loop.note("written" if fails is None else f"write fails {fails}", f"{tp.topic}-{tp.partition} {len(records)} to {offset}", self._writer)
+            loop.note(
+                "written" if fails is None else f"write fails {fails}",
+                f"{tp.topic}-{tp.partition} {len(records)} to {offset}",
+                self._writer,
+            )
             if fails is not None:
                 self._failed.add(tp)
                 loop.later(loop.faults.delay(), _fail, acknowledged)

@@ -8,6 +8,7 @@ out belongs to nobody and arrives, whatever becomes of the process.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import heapq
 from collections import deque
@@ -96,10 +97,8 @@ class Process:
         for task in self._tasks:
             work = task.get_coro()
             if not task.done() and work is not None:
-                try:
+                with contextlib.suppress(RuntimeError):  # it awaits on its way out
                     work.close()
-                except RuntimeError:
-                    pass  # it awaits on its way out
 
 
 def current() -> Process | None:

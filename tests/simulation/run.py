@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+from aiokafka.structs import TopicPartition
+
 import streams.billing
 import streams.pipeline
 import streams.rows
 import streams.usage
-from aiokafka.structs import TopicPartition
 from streams.pipeline import Pipeline
 from tests.simulation.clickhouse import ClickHouse
 from tests.simulation.faults import Faults

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import random
-from functools import lru_cache
+from functools import cache
 from math import isqrt
 from typing import Any, NamedTuple
 
@@ -32,7 +32,7 @@ def world_of(seed: int) -> World:
     return make(isqrt(seed), seed % 2 == 1)
 
 
-@lru_cache(maxsize=None)
+@cache
 def make(number: int, billing: bool) -> World:
     """A small world of strange messages."""
     rng = random.Random(f"world {number} {billing}")
