@@ -15,9 +15,6 @@ from schemas.ping import EPOCH
 from schemas.redaction import redact
 from sinks.topics import BILLING_EVENTS, dead_letter_topic
 from streams.ledger.billing import book as billing
-from streams.ledger.billing.cells import Cells
-from streams.ledger.billing.rows import AccountRows
-from streams.ledger.billing.state import account_digest
 from streams.ledger.book import Book, UsageRows
 from streams.ledger.kernels import WINDOW
 from streams.ledger.names import Names
@@ -207,14 +204,10 @@ def wrong_state(outcome: Outcome) -> list[str]:
             account = billing.Book(partition, values, rules(lane))
             if account.dirty:
                 said.append(f"partition {partition}: {account.dirty} accounts are still to be written")
-            rows = AccountRows()
-            for digest in account.accounts:
-                rows.add(account.account(digest), Cells(), partition, 0)
-            found["account"].update({(row[0],): {} for row in rows.accounts})
+            found["account"].update({(account_id,): {} for account_id in account.accounts})
             for (account_id,), row in table(outcome, "billing_account").items():
-                digest = account_digest(account_id)
-                if row["home"] == partition and digest in account.accounts:
-                    ids = {event.event_id for event in account.events(digest)}
+                if row["home"] == partition and account_id in account.accounts:
+                    ids = {event.event_id for event in account.events(account_id)}
                     lacking = set(row["movement_event"] + row["addon_event"]) - ids
                     if lacking:
                         said.append(f"the state of {account_id} lacks the events {sorted(lacking)[:SHOWN]}")

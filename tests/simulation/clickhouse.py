@@ -65,9 +65,12 @@ class Row(NamedTuple):
         return row
 
     def content(self, table: str) -> dict[Any, Any]:
-        """What it says, without its version: its columns; of `usage_day` the figures by their names."""
+        """What it says, without its version: its columns; of `usage_day` the figures by their names, and links in order."""
         row = self.values()
         row.pop(TABLES[table].version, None)
+        if table == "billing_account":
+            columns = [row.pop(f"link_{name}") for name in ("kind", "id", "subscription", "claimed")]
+            row["links"] = sorted(zip(*columns, strict=True))
         if table != "usage_day":
             return row
         names, figures = row["names"], len(row["mau"])
