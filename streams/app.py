@@ -48,6 +48,7 @@ class Source:
         self.pipeline: Pipeline[Any, Any] | None = None
         self._app = app
         self._recovered: int | None = None
+        self._rebalances = 0
         self._drain_to: dict[TopicPartition, int] | None = None
         self.table = app.Table(
             lane.table,
@@ -79,6 +80,7 @@ class Source:
 
     async def _on_recovered(self) -> None:
         self._recovered = self._app.consumer_generation_id
+        self._rebalances = self._app.rebalancing_count
         if self.pipeline is not None:
             self.pipeline.wake()
 
@@ -95,6 +97,11 @@ class Source:
         While a rebalance begins the old assignment stands: Faust waits until what is under way is acknowledged.
         """
         return self._recovered if self._recovered == self._app.consumer_generation_id else None
+
+    @property
+    def revoked(self) -> bool:
+        """Whether a rebalance has begun since then."""
+        return bool(self._rebalances != self._app.rebalancing_count)
 
     def assigned(self) -> set[TopicPartition]:
         """Partitions of the source and the internal topic that are ours."""

@@ -46,9 +46,9 @@ class BillingSide:
         self._live = LiveBilling()
         self._written_at = time.monotonic()
 
-    def open(self, partition: int, values: Mapping[bytes, bytes]) -> Book:
+    def open(self, partition: int, values: Mapping[bytes, bytes], generation: int) -> Book:
         """A book of recovered state."""
-        return Book(partition, values, self._rules)
+        return Book(partition, values, self._rules, generation)
 
     def prepare(self, books: Mapping[int, Book], folded: Mapping[int, Folded]) -> None:
         """Nothing: rows are made of what is durable."""

@@ -51,12 +51,21 @@ FAR_BEHIND = 2_000
 """Messages of a partition that Kafka has beyond those that are applied: from then on rows may wait, see `streams.side`."""
 
 
+STEP_SECONDS = 0.5
+SESSION_STEPS = 30
+"""Longer than a session of the consumer group, and in steps: a pause in between makes none of them shorter."""
+
+
 class Source(Protocol):
     """What the pipeline asks of Kafka and of Faust."""
 
     @property
     def generation(self) -> int | None:
         """Generation of the assignment that is recovered and may be worked on; None while there is none."""
+
+    @property
+    def revoked(self) -> bool:
+        """Whether a rebalance has begun since then; the assignment stands until what is under way is acknowledged."""
 
     def assigned(self) -> set[TopicPartition]:
         """Partitions of the source and the internal topic that are ours."""
@@ -72,6 +81,10 @@ class Source(Protocol):
 
     def known_end(self, partition: TopicPartition) -> int:
         """End of the partition as far as fetching has shown it."""
+
+
+class Overtaken(Exception):
+    """This worker belongs to a generation that is over."""
 
 
 @dataclass
@@ -114,6 +127,7 @@ class Pipeline(Generic[B, F]):
         self._clock = clock
         self._metrics = metrics
         self._flush_seconds = flush_seconds
+        self._newest_epochs: dict[int, int] = {}
         self._books: dict[int, B] = {}
         self._generation: int | None = None
         self._waiting: deque[tuple[Any, int]] = deque()
@@ -213,6 +227,19 @@ class Pipeline(Generic[B, F]):
 
     # ---- taking over ---------------------------------------------------------------------------------------------------
 
+    async def learn_epochs(self) -> bool:
+        """Asks the tables for the epochs of their rows, before the worker joins the group: those that it finds are of owners
+        before it. Later they may be of one that came while it was paused, and it must not rise above that one.
+
+        Returns:
+            False when it was stopped before ClickHouse answered.
+        """
+        epochs = await self._rows.newest_epochs(self._topic, lambda: not self._stopping)
+        if epochs is None:
+            return False
+        self._newest_epochs = epochs
+        return True
+
     async def _take_over(self) -> None:
         """After a rebalance: books anew from durable state, each with a new epoch that is known before anything else."""
         generation = self._source.generation
@@ -220,7 +247,12 @@ class Pipeline(Generic[B, F]):
             return
         store = self._store()
         partitions = sorted({tp.partition for tp in self._source.assigned()})
-        books = {p: self._side.open(p, store.of_partition(p)) for p in partitions}
+        books = {p: self._side.open(p, store.of_partition(p), generation) for p in partitions}
+        for partition, book in books.items():
+            if not book.settled:
+                book.settle(self._newest_epochs.get(partition, 0))
+        if any(book.outrun for book in books.values()) and not await self._outlives_a_session(generation):
+            return
         as_of = self._clock.day()
         await self._write_state(
             {
@@ -228,18 +260,30 @@ class Pipeline(Generic[B, F]):
                 for p, book in books.items()
             }
         )
-        new = [book for book in books.values() if not book.settled]
-        if new:
-            epochs = await self._rows.newest_epochs(self._topic, lambda: self._source.generation == generation)
-            if epochs is None or self._source.generation != generation:
-                return
-            await self._write_state({book.partition: [book.settle(epochs.get(book.partition, 0))] for book in new})
         self._books, self._generation = books, generation
         self.applied = {}
         self._told = {}
         await self._note_gaps()
         self._side.taken_over()
         log.info("partitions taken over", topic=self._topic, partitions=partitions, generation=generation)
+
+    async def _outlives_a_session(self, generation: int) -> bool:
+        """Whether our generation stands, where state is of a later one: then the group has begun anew. A worker that was
+        paused until others took over is told by a heartbeat before this ends.
+
+        Raises:
+            Overtaken: it was, and Faust waits for messages that nobody may work on.
+        """
+        log.warning("the state is of a later generation of the consumer group; waiting whether ours stands")
+        for _ in range(SESSION_STEPS):
+            await asyncio.sleep(STEP_SECONDS)
+            if self._source.generation != generation:
+                return False
+            if self._source.revoked:
+                raise Overtaken(
+                    "others took the partitions over while this worker was paused; it is to join the group anew"
+                )
+        return True
 
     async def _note_gaps(self) -> None:
         """Messages that Kafka deleted before anybody read them: loud, and a row that an analyst can see."""
@@ -279,6 +323,8 @@ class Pipeline(Generic[B, F]):
         acknowledged = await self._changelog.begin(changes)
         prepared = self._side.prepare(self._books, folded)
         await acknowledged
+        if not self._still_ours():
+            return  # whoever has the partitions reads the batch again
         self._keep(changes)
         letters = [
             (self._topic, *letter.place, letter.reason, letter.sentence, letter.timestamp, self._books[partition].epoch)
@@ -290,6 +336,8 @@ class Pipeline(Generic[B, F]):
             self._books, folded, prepared, letters, behind, self._write_state, self._still_ours
         ):
             log.warning("the rows of a batch are left to the partitions' next owner", topic=self._topic)
+            return
+        if not self._still_ours():
             return
         for event in events:
             event.ack()
@@ -419,7 +467,7 @@ class Pipeline(Generic[B, F]):
     def _count_live(self) -> None:
         """Counts today's figures of scopes that no message has touched today, some at a time and only in idle moments."""
         day = self._clock.day()
-        if self._waiting or self._live_of == (self._generation, day):
+        if self._waiting or self._live_of == (self._generation, day) or not self._still_ours():
             return
         if not self._side.count_live(self._books, day):
             self._live_of = self._generation, day

@@ -41,6 +41,7 @@ class Book(Protocol[F_co]):
     epoch: int
     rolled_to: int
     settled: bool
+    outrun: bool
     newest_timestamp: int
 
     @property
@@ -50,7 +51,7 @@ class Book(Protocol[F_co]):
     @property
     def scopes(self) -> int: ...
     def claim(self, as_of: int) -> Change: ...
-    def settle(self, newest_epoch: int) -> Change: ...
+    def settle(self, newest_epoch: int) -> None: ...
     def fold(self, records: Sequence[Record], as_of: int, forwarded: Sequence[Record] = ()) -> F_co: ...
     def needs_roll(self, as_of: int) -> bool: ...
     def rolled(self, as_of: int) -> Change: ...
@@ -62,8 +63,8 @@ B = TypeVar("B", bound=Book[Any])
 class Side(Protocol, Generic[B, F_contra]):
     """Makes books, writes their rows, shows their live figures."""
 
-    def open(self, partition: int, values: Mapping[bytes, bytes]) -> B:
-        """A book of recovered state."""
+    def open(self, partition: int, values: Mapping[bytes, bytes], generation: int) -> B:
+        """A book of recovered state, for its owner in a generation of the consumer group."""
 
     def prepare(self, books: Mapping[int, B], folded: Mapping[int, F_contra]) -> Any:
         """What can be made of a flush's rows while its state is on the way to the changelog."""

@@ -32,9 +32,9 @@ class UsageSide:
         self._names = Names()
         self._live = LiveFigures(self._names.is_stage)
 
-    def open(self, partition: int, values: Mapping[bytes, bytes]) -> Book:
+    def open(self, partition: int, values: Mapping[bytes, bytes], generation: int) -> Book:
         """A book of recovered state."""
-        return Book(partition, values, self._names, self._pseudonymiser, self._rules)
+        return Book(partition, values, self._names, self._pseudonymiser, self._rules, generation)
 
     def prepare(self, books: Mapping[int, Book], folded: Mapping[int, Folded]) -> UsageRows:
         """Counts the rows of the scopes that a flush touched."""

@@ -148,7 +148,7 @@ class Worker:
         for task in work:
             task.add_done_callback(self._pipeline_ended)
         watch = asyncio.create_task(self._watch(streams, pipelines, rows, ends))
-        starting = asyncio.create_task(streams.app.start())
+        starting = asyncio.create_task(self._join(streams, pipelines))
         starting.add_done_callback(self._faust_ended)
         await self._stop.wait()
         watch.cancel()
@@ -166,6 +166,13 @@ class Worker:
             return 1
         log.info("worker ends", reason="drained" if self._drain else "asked to")
         return 0
+
+    async def _join(self, streams: StreamsApp, pipelines: Sequence[Pipeline[Any, Any]]) -> None:
+        """Starts Faust, which joins the group, once every pipeline knows the epochs in the tables."""
+        for pipeline in pipelines:
+            if not await pipeline.learn_epochs():
+                return
+        await streams.app.start()
 
     def _end_in_any_case(self) -> None:
         """Ends the process when something hangs on the way out: nothing is lost by it, what is not committed comes again."""

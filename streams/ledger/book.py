@@ -49,6 +49,7 @@ from streams.ledger.state import (
     digest_of,
     encode_partition,
     head_key,
+    next_epoch,
     partition_key,
     scope_digest,
 )
@@ -108,14 +109,17 @@ class UsageRows:
     counted: list[npt.NDArray[np.int64]] = field(default_factory=list)
     figures: Figures = field(default_factory=Figures)
 
-    def add(self, scope: Scope, shard: int, epoch: int, first: int, last: int) -> None:
-        """Counts a scope's days first..last."""
+    def add(self, scope: Scope, shard: int, first: int, last: int) -> None:
+        """Counts a scope's days first..last. Their version is that of the scope's state, and not of whoever counts them: of the
+        rows of two owners those stand whose state stands."""
+        if first > last:  # everything it has lies behind the as-of day
+            return
         lengths, counted = scope.ledger.count_days(first, last, self.figures)
         days = np.flatnonzero(lengths)
         if len(days):
             self.scopes.append(scope.key)
             self.shards.append(shard)
-            self.versions.append(Version(epoch, scope.revision).row)
+            self.versions.append(Version(scope.epoch, scope.revision).row)
             self.repeats.append(len(days))
             self.days.append(days + first)
             self.lengths.append(lengths[days])
@@ -159,12 +163,20 @@ class Book:
     Args:
         partition: its number.
         values: the partition's values in the table, as recovered; kept and read when a scope is first asked for.
+        generation: of the consumer group in which the partition is owned.
     """
 
     def __init__(
-        self, partition: int, values: Mapping[bytes, bytes], names: Names, pseudonymiser: Pseudonymiser, rules: Rules
+        self,
+        partition: int,
+        values: Mapping[bytes, bytes],
+        names: Names,
+        pseudonymiser: Pseudonymiser,
+        rules: Rules,
+        generation: int = 0,
     ) -> None:
         self.partition = partition
+        self._generation = generation
         self._names = names
         self._pseudonymiser = pseudonymiser
         self._rules = rules
@@ -175,7 +187,7 @@ class Book:
             digest = digest_of(key)
             if digest is not None:
                 self._stored[digest][key] = value
-        self.epoch = 1
+        self.epoch = next_epoch(0, 0, generation)
         self._revision = 0
         self._newest_before: list[tuple[int, int]] = []
         self.rolled_to = NEVER
@@ -187,11 +199,14 @@ class Book:
         self._arrived: dict[tuple[int, int], int] = {}
         self.settled = False
         """The epoch is known to be above those of the sink's rows."""
+        self.outrun = False
+        """The state was owned in a later generation than ours."""
         own = values.get(partition_key(partition))
         if own is not None:
             version, state = decode_partition(own)
             self._check_key(state.fingerprint)
-            self.epoch = version.epoch + 1
+            self.epoch = next_epoch(version.epoch, state.generation, generation)
+            self.outrun = state.generation > generation
             self._newest_before = state.newest_before
             if state.newest_before:
                 self.newest_timestamp = state.newest_before[-1][1]
@@ -214,12 +229,11 @@ class Book:
         self._watermarks.begin(as_of)
         return self._own_record()
 
-    def settle(self, newest_epoch: int) -> Change:
+    def settle(self, newest_epoch: int) -> None:
         """Of a partition whose state does not know it: the newest epoch of rows in the sink, which may be those of an earlier
-        state. Our own is above it from now on; returns the record that makes that known."""
-        self.epoch = max(self.epoch, newest_epoch + 1)
+        state. Our own is above it from now on; the claim makes that known."""
+        self.epoch = max(self.epoch, next_epoch(newest_epoch, 0, self._generation))
         self.settled = True
-        return self._own_record()
 
     @property
     def version(self) -> Version:
@@ -240,7 +254,12 @@ class Book:
     def _own_record(self) -> Change:
         self._revision += 1
         state = PartitionState(
-            self._newest_before, self.rolled_to, self._watermarks.heard, self._pseudonymiser.fingerprint, self.settled
+            self._newest_before,
+            self.rolled_to,
+            self._watermarks.heard,
+            self._pseudonymiser.fingerprint,
+            self.settled,
+            self._generation,
         )
         return Change(partition_key(self.partition), encode_partition(self.epoch, self._revision, state))
 
@@ -650,7 +669,7 @@ class Book:
         for scope, first, last in folded.touched:
             first = max(first, scope.ledger.floor + WINDOW)  # a new base may have let days go since
             if first <= last:
-                out.add(scope, self.partition, self.epoch, first, last)
+                out.add(scope, self.partition, first, last)
 
     def needs_roll(self, as_of: int) -> bool:
         """Whether the as-of clock is ahead of the rows."""
@@ -666,7 +685,7 @@ class Book:
             first = max(scope.written_to, self.rolled_to) + 1
             last = min(as_of, ledger.last_day)
             if ledger.reach >= 0 and first <= last:
-                out.add(scope, self.partition, self.epoch, max(first, ledger.first_day), last)
+                out.add(scope, self.partition, max(first, ledger.first_day), last)
 
     def retire(self, scopes: Iterable[Scope]) -> list[Change]:
         """Lets days go from scopes that no message may ever touch again; returns records for the changelog.

@@ -121,7 +121,8 @@ class Scope:
     """State of one scope, the unit of the changelog.
 
     Attributes:
-        revision: rises with every change; with the owner's epoch it is the version of the scope's rows.
+        epoch, revision: version of its state, and of its rows: the owner's epoch at the last change, and a number that rises with
+            every change.
         written_to: last day whose row is written, as of the last change.
         dirty_from: first day whose row the last flush wrote.
         unsure: read back from state: whether the rows of its last flush were accepted is not known, so the next flush
@@ -134,7 +135,7 @@ class Scope:
     """
 
     __slots__ = (
-        "base", "base_bytes", "deltas", "digest", "dirty_from", "final_before", "forgot", "key", "ledger", "parity",
+        "base", "base_bytes", "deltas", "digest", "dirty_from", "epoch", "final_before", "forgot", "key", "ledger", "parity",
         "parts", "pings", "revision", "told", "unsure", "written_features", "written_to", "written_users",
     )  # fmt: skip
 
@@ -144,6 +145,7 @@ class Scope:
         self.ledger = UsageLedger()
         self.pings = PingLog()
         self.told: Told | None = None
+        self.epoch = 0
         self.revision = 0
         self.written_to = NEVER
         self.dirty_from = NEVER

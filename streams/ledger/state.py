@@ -77,6 +77,20 @@ class Version(NamedTuple):
         return self.epoch << 40 | self.revision
 
 
+def next_epoch(known: int, owner: int, generation: int) -> int:
+    """The epoch of a partition's next owner.
+
+    Owners that find the same state get epochs in the order of their generations: a worker that was paused between reading the
+    state and making its epoch known shares it with nobody.
+
+    Args:
+        known: epoch that was found, 0 without any.
+        owner, generation: of the consumer group, in which that one's owner and the next one own the partition. They rise by
+            one with each rebalance; a group that begins anew counts from 1.
+    """
+    return known + max(1, generation - owner if generation > owner else generation)
+
+
 class Base(Struct, array_like=True):
     """Body of a base. It has `masks` or, from format 2 on, `cells`; `deliveries` goes with `recent`."""
 
@@ -134,6 +148,7 @@ class PartitionState(Struct, array_like=True):
     heard: the watermarks that are known.
     fingerprint: of the key that users are pseudonymised with; b"" while it is not known.
     settled: the epoch is known to be above those of the sink's rows.
+    generation: of the consumer group in which the epoch began.
     """
 
     newest_before: list[tuple[int, int]]
@@ -141,6 +156,7 @@ class PartitionState(Struct, array_like=True):
     heard: list[Heard] = []
     fingerprint: bytes = b""
     settled: bool = False
+    generation: int = 0
 
 
 _base_decoder = msgspec.msgpack.Decoder(Base)
@@ -219,6 +235,7 @@ class Packer:
             entries, chosen, rows: the entries in which something was new, by number, and the new rows, joined.
             sessions: (day, column, number) that were raised.
         """
+        scope.epoch = epoch
         deltas = (
             self._deltas(scope, epoch, entries, chosen, rows, sessions)
             if self._bears_deltas(scope, epoch, rows)
@@ -378,6 +395,7 @@ class Packer:
         base = _base_decoder.decode(self._unpack(packed))
         scope = Scope(ScopeKey(base.population, base.scope_id), digest)
         scope.base, scope.base_bytes = (version.epoch, version.revision), len(packed)
+        scope.epoch = version.epoch
         scope.parts, scope.parity = head.parts, head.parity
         self._load_base(scope, base, names)
         deltas = sorted(

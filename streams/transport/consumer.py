@@ -60,7 +60,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         """Offset to deliver next, of each source partition of this generation; set by `perform_seek` alone."""
         self._starts: dict[TP, int] = {}
         self._next_generation: int | None = None
-        self._sought: tuple[TP, int] | None = None
+        self._sought: dict[TP, int] = {}
+        """Offsets that were sought back to, and have not come since."""
         self.holes = 0
         """Holes in what was fetched that were closed by seeking back."""
         super().__init__(*args, **kwargs)
@@ -89,6 +90,9 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         none, and stays where an earlier fetch has taken it."""
         generation = self.app.consumer_generation_id
         self._next = {}
+        self._sought = {}
+        # Faust keeps an offset there although its commit was refused, and leaves it where the group has none.
+        self._committed_offset.clear()
         await super().perform_seek()
         sources = [tp for tp in self.assignment() if not self._is_changelog_tp(tp)]
         positions: dict[TP, int] = {tp: self._committed_offset[tp] or 0 for tp in sources}
@@ -97,8 +101,9 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             earliest = await self.earliest_offsets(*fresh)
             await self._thread.seek_wait(earliest)
             positions.update(earliest)
-        self._starts = dict(positions)
-        self._next, self._next_generation = positions, generation
+        if self.app.consumer_generation_id == generation:  # or another seek is under way, or done already
+            self._starts = dict(positions)
+            self._next, self._next_generation = positions, generation
 
     def start_of(self, tp: TP) -> int | None:
         """Offset from which a source partition is delivered in this generation, None before the seek."""
@@ -148,24 +153,27 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             return []
         if batch[0].offset > wanted and not await self._is_real_hole(tp, wanted, batch[0].offset):
             return []
-        return batch if batch[0].offset >= wanted else [record for record in batch if record.offset >= wanted]
+        contiguous = batch if batch[0].offset >= wanted else [record for record in batch if record.offset >= wanted]
+        if contiguous:
+            self._sought.pop(tp, None)
+        return contiguous
 
     async def _is_real_hole(self, tp: TP, wanted: int, got: int) -> bool:
         """Seeks back once. If the broker then begins at `got` again, the records between are gone from the log (retention,
         compaction, transaction markers): loud, and accepted."""
-        if self._sought == (tp, wanted):
+        if self._sought.get(tp) == wanted:
             self.log.error(
                 "%s: offsets %d to %d are not in the log any more; going on behind them", tp, wanted, got - 1
             )
             return True
-        self._sought = (tp, wanted)
+        self._sought[tp] = wanted
         self.holes += 1
         self.log.warning("%s: fetched %d instead of %d, seeking back", tp, got, wanted)
         try:
             await self._thread.seek_wait({tp: wanted})
         except Exception as exc:
             self.log.warning("could not seek %s back to %d: %r", tp, wanted, exc)
-            self._sought = None
+            self._sought.pop(tp, None)
         return False
 
     # ---- commits follow acks exactly -----------------------------------------------------------------------------------

@@ -366,7 +366,7 @@ class Books:
         mau = 0
         for partition, scope in enumerate(shards):
             usage = UsageRows()
-            usage.add(scope, partition, 1, day, day)
+            usage.add(scope, partition, day, day)
             mau += int(usage.figures.mau[0])  # the total comes first
         return mau, time.process_time() - begun
 

@@ -186,7 +186,7 @@ def reader(wanted: int, fails: bool = False) -> Any:
     """A consumer that is to deliver offset `wanted` of the source next."""
     made = object.__new__(BatchConsumer)
     made._next, made._next_generation = {SOURCE: wanted}, GENERATION
-    made._sought, made.holes = None, 0
+    made._sought, made.holes = {}, 0
     made._thread, made.log = Thread(fails), Log()
     return made
 
@@ -244,6 +244,45 @@ async def test_a_seek_that_failed_is_tried_again() -> None:
     made._thread.fails = False
     assert await made._contiguous(SOURCE, batch(14), GENERATION) == [], "the hole is not yet known to be real"
     assert made._thread.seeks == [(SOURCE, 10)]
+
+
+async def test_real_holes_of_two_partitions_are_both_accepted() -> None:
+    """As after both have lost their oldest records to retention."""
+    made = reader(10)
+    made._next[OTHER] = 20
+    for tp, got in ((SOURCE, 14), (OTHER, 25)):
+        assert await made._contiguous(tp, batch(got), GENERATION) == []
+    for tp, got in ((SOURCE, 14), (OTHER, 25)):
+        assert await made._contiguous(tp, batch(got), GENERATION) == batch(got)
+    assert made._thread.seeks == [(SOURCE, 10), (OTHER, 20)]
+
+
+async def test_a_hole_that_was_closed_is_not_known_as_real_when_it_comes_again() -> None:
+    made = reader(10)
+    assert await made._contiguous(SOURCE, batch(14), GENERATION) == []
+    assert await made._contiguous(SOURCE, batch(10, 11), GENERATION) == batch(10, 11)
+    assert await made._contiguous(SOURCE, batch(14), GENERATION) == [], "10 is delivered anew after a rebalance"
+    assert made._thread.seeks == [(SOURCE, 10), (SOURCE, 10)]
+
+
+async def test_a_refused_commit_is_no_place_to_start_from() -> None:
+    """Faust takes an offset for committed although the group has refused it, and nothing is committed for the group."""
+    made = consumer(BatchConsumer, committed=28)
+    made.app.consumer_generation_id, made.app.tables = GENERATION, SimpleNamespace(changelog_topics=set())
+    made._read_offset, made._next, made._sought, made._starts = {}, {}, {}, {}
+    made._thread, made.assignment = Thread(), lambda: {SOURCE}
+
+    async def seek_to_committed() -> dict[TP, int | None]:
+        return {SOURCE: None}
+
+    async def earliest_offsets(*tps: TP) -> dict[TP, int]:
+        return dict.fromkeys(tps, 3)
+
+    made.seek_to_committed, made.earliest_offsets = seek_to_committed, earliest_offsets
+    await made.perform_seek()
+    assert made.start_of(SOURCE) == 3 and made._thread.seeks == [(SOURCE, 3)]
+    ack(made, 5)
+    assert made._new_offset(SOURCE) == 6
 
 
 async def test_before_the_seek_of_a_generation_nothing_is_delivered() -> None:

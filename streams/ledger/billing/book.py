@@ -36,7 +36,7 @@ from streams.ledger.billing.state import (
 from streams.ledger.forwarding import Forward
 from streams.ledger.records import Change, Letter, Record, Tally, attempt_of
 from streams.ledger.scope import NEVER, READ_HERE
-from streams.ledger.state import StateError, Version
+from streams.ledger.state import StateError, Version, next_epoch
 
 DAY_MS = 86_400_000
 ARRIVED_REMEMBERED = 50_000
@@ -104,21 +104,25 @@ class Book:
     Args:
         partition: its number.
         values: the partition's values in the table, live: what `fold` gives must be in them before the next call.
+        generation: of the consumer group in which the partition is owned.
     """
 
-    def __init__(self, partition: int, values: Mapping[bytes, bytes], rules: Rules) -> None:
+    def __init__(self, partition: int, values: Mapping[bytes, bytes], rules: Rules, generation: int = 0) -> None:
         self.partition = partition
+        self._generation = generation
         self._values = values
         self._rules = rules
         self._accounts: dict[str, _Kept] = {}
         self._segments = 0
         self._pieces: list[bytes] = []
         """What format 1 kept, as segments that are never written: their numbers are behind all others."""
-        self.epoch = 1
+        self.epoch = next_epoch(0, 0, generation)
         self._revision = 0
         self.rolled_to = NEVER
         self.settled = False
         """The epoch is known to be above those of the sink's rows."""
+        self.outrun = False
+        """The state was owned in a later generation than ours."""
         self.newest_timestamp = NEVER
         self._read_to = -1
         self._written = Version(0, 0)
@@ -128,7 +132,9 @@ class Book:
         own = values.get(partition_key(partition))
         if own is not None:
             version, state = decode_partition(own)
-            self.epoch = version.epoch + 1
+            self.epoch = next_epoch(version.epoch, state.generation, generation)
+            self.outrun = state.generation > generation
+            self.newest_timestamp = state.newest_timestamp
             self.rolled_to, self.settled, self._read_to = state.rolled_to, state.settled, state.read_to
             self._written = Version(*state.written)
         self._recover()
@@ -168,12 +174,11 @@ class Book:
         """The record that makes this owner's epoch known, to be acknowledged before anything else is written."""
         return self._own_record()
 
-    def settle(self, newest_epoch: int) -> Change:
+    def settle(self, newest_epoch: int) -> None:
         """Of a partition whose state does not know it: the newest epoch of rows in the sink, which may be those of an earlier
-        state. Our own is above it from now on; returns the record that makes that known."""
-        self.epoch = max(self.epoch, newest_epoch + 1)
+        state. Our own is above it from now on; the claim makes that known."""
+        self.epoch = max(self.epoch, next_epoch(newest_epoch, 0, self._generation))
         self.settled = True
-        return self._own_record()
 
     @property
     def version(self) -> Version:
@@ -192,7 +197,9 @@ class Book:
 
     def _own_record(self) -> Change:
         self._revision += 1
-        state = PartitionState(self._read_to, self.rolled_to, self._written, self.settled)
+        state = PartitionState(
+            self._read_to, self.rolled_to, self._written, self.settled, self._generation, self.newest_timestamp
+        )
         return Change(partition_key(self.partition), encode_partition(self.version, state))
 
     # ---- folding ---------------------------------------------------------------------------------------------------

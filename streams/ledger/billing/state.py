@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from schemas.billing import BillingEvent
 from streams.ledger.records import Change
-from streams.ledger.scope import READ_HERE
+from streams.ledger.scope import NEVER, READ_HERE
 from streams.ledger.state import HEADER, StateError, Version
 
 FORMAT = 2
@@ -66,12 +66,16 @@ class PartitionState(Struct, array_like=True):
     written: version (epoch, revision) up to which the rows of all accounts are written; (0, 0) when events came again whose
         rows may be missing.
     settled: the epoch is known to be above those of the sink's rows.
+    generation: of the consumer group in which the epoch began.
+    newest_timestamp: newest received time, ms since 1970; negative without messages.
     """
 
     read_to: int
     rolled_to: int
     written: tuple[int, int]
     settled: bool
+    generation: int = 0
+    newest_timestamp: int = NEVER
 
 
 _encode = msgspec.msgpack.Encoder().encode
