@@ -256,7 +256,11 @@ class Pipeline(Generic[B, F]):
         as_of = self._clock.day()
         await self._write_state(
             {
-                p: [*(Change(*item) for item in store.overtaken.pop(p, {}).items()), book.claim(as_of)]
+                p: [
+                    *(Change(*item) for item in store.overtaken.pop(p, {}).items()),
+                    book.claim(as_of),
+                    *book.own(sorted(store.late.pop(p, ()))),
+                ]
                 for p, book in books.items()
             }
         )

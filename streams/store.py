@@ -14,7 +14,7 @@ from typing import Any
 from faust.stores import memory
 from faust.types import EventT
 
-from streams.ledger.state import VERSION
+from streams.ledger.state import EPOCH, VERSION
 
 
 class Store(memory.Store):  # type: ignore[misc]
@@ -25,11 +25,18 @@ class Store(memory.Store):  # type: ignore[misc]
         self._partitions: dict[int, dict[bytes, bytes]] = defaultdict(dict)
         self.overtaken: dict[int, dict[bytes, bytes]] = defaultdict(dict)
         """Values that an older owner wrote over after its time: to be written again, or compaction would keep the old."""
+        self.late: dict[int, set[bytes]] = defaultdict(set)
+        """Keys whose values an older owner wrote after its time, where nothing newer stood: they stand, but any owner between
+        it and us may still write over them, if it was paused as well."""
+        self._epochs: dict[int, bytes] = {}
+        """The highest epoch in what was recovered."""
 
     def _clear(self) -> None:
         super()._clear()
         self._partitions.clear()
         self.overtaken.clear()
+        self.late.clear()
+        self._epochs.clear()
 
     def apply_changelog_batch(
         self, batch: Iterable[EventT], to_key: Callable[[Any], Any], to_value: Callable[[Any], Any]
@@ -47,6 +54,12 @@ class Store(memory.Store):  # type: ignore[misc]
             else:
                 values[key] = value
                 self.overtaken[partition].pop(key, None)
+                newest = self._epochs.get(partition, b"")
+                if value[EPOCH] < newest:
+                    self.late[partition].add(key)
+                else:
+                    self.late[partition].discard(key)
+                    self._epochs[partition] = value[EPOCH]
 
     def of_partition(self, partition: int) -> dict[bytes, bytes]:
         """The values of a partition, live: `put` changes them."""
@@ -68,6 +81,8 @@ class Store(memory.Store):  # type: ignore[misc]
         """Drops what is known of a partition that is another worker's now."""
         self._partitions.pop(partition, None)
         self.overtaken.pop(partition, None)
+        self.late.pop(partition, None)
+        self._epochs.pop(partition, None)
 
     async def on_recovery_completed(self, active_tps: set[Any], standby_tps: set[Any]) -> None:
         """Drops partitions that are not ours any more. The app's other tables have others."""

@@ -229,6 +229,20 @@ class Book:
         self._watermarks.begin(as_of)
         return self._own_record()
 
+    def own(self, late: Iterable[bytes]) -> list[Change]:
+        """Records that an older owner wrote after its time, as ours: each scope they belong to, as a new base."""
+        changes: list[Change] = []
+        for digest in {found for found in map(digest_of, late) if found is not None}:
+            stored = self._stored.get(digest)
+            if stored is not None and head_key(digest) in stored:
+                scope = self._packer.load(digest, self._stored.pop(digest), self._names)
+                self._scopes[scope.key] = scope
+                scope.revision += 1
+                if scope.ledger.reach >= 0:
+                    scope.dirty_from = min(scope.dirty_from, scope.ledger.first_day)
+                changes += self._packer.changes(scope, self.epoch, None, *NOTHING_NEW, [])
+        return changes
+
     def settle(self, newest_epoch: int) -> None:
         """Of a partition whose state does not know it: the newest epoch of rows in the sink, which may be those of an earlier
         state. Our own is above it from now on; the claim makes that known."""

@@ -31,6 +31,8 @@ FORMAT = 2
 HEADER = struct.Struct(">BBIQ")
 VERSION = slice(2, HEADER.size)
 """Bytes of a value that compare as its version."""
+EPOCH = slice(2, 6)
+"""And those that compare as its epoch."""
 
 BASE, PART, DELTA, PARTITION = 1, 2, 3, 4
 

@@ -32,6 +32,7 @@ from streams.ledger.billing.state import (
     segment_key,
     segment_of_piece,
     version_of,
+    with_version,
 )
 from streams.ledger.forwarding import Forward
 from streams.ledger.records import Change, Letter, Record, Tally, attempt_of
@@ -173,6 +174,17 @@ class Book:
     def claim(self, as_of: int) -> Change:
         """The record that makes this owner's epoch known, to be acknowledged before anything else is written."""
         return self._own_record()
+
+    def own(self, late: Iterable[bytes]) -> list[Change]:
+        """Records that an older owner wrote after its time, as ours: what is in them may be acknowledged by us, and another
+        owner of the past must not write over it. The rows of their accounts are to be written again."""
+        changes = []
+        for key in filter(is_segment, late):
+            value = with_version(self._values[key], self.version)
+            changes.append(Change(key, value))
+            for _, account_id, _ in heads(value):
+                self._dirty[account_id] = None
+        return changes
 
     def settle(self, newest_epoch: int) -> None:
         """Of a partition whose state does not know it: the newest epoch of rows in the sink, which may be those of an earlier

@@ -130,6 +130,11 @@ def decode_partition(value: bytes) -> tuple[Version, PartitionState]:
     return version_of(value), _partition.decode(memoryview(value)[HEADER.size :])
 
 
+def with_version(segment: bytes, version: Version) -> bytes:
+    """A segment under another version."""
+    return HEADER.pack(FORMAT, SEGMENT, *version) + segment[HEADER.size :]
+
+
 def segment_of_piece(value: bytes) -> bytes:
     """A segment with the facts of a piece of format 1, under its version."""
     body = memoryview(value)[HEADER.size :]
