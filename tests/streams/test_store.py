@@ -71,6 +71,13 @@ def test_what_was_written_again_is_not_overtaken_any_more(store: Store) -> None:
     assert store.overtaken[0] == {b"k": newer}
 
 
+def test_what_an_old_owner_wrote_where_nothing_newer_stood_is_late(store: Store) -> None:
+    recover(store, (0, b"a", value(1, 1)), (0, b"b", value(3, 1)), (0, b"c", value(2, 1)), (1, b"c", value(2, 1)))
+    assert store.late[0] == {b"c"} and not store.late[1]
+    recover(store, (0, b"c", value(3, 2)))
+    assert not store.late[0]
+
+
 def test_a_tombstone_deletes_nothing(store: Store) -> None:
     """It has no version, so nothing says that it is newer."""
     recover(store, (0, b"k", value(1, 1)), (0, b"k", None))

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streams.ledger import state
-from streams.ledger.book import Book, Rules
+from streams.ledger.book import Book, Rules, UsageRows
 from streams.ledger.cells import Cells, unpack
 from streams.ledger.names import Names
 from streams.ledger.pseudonym import Pseudonymiser
@@ -249,6 +249,74 @@ def test_each_owner_has_a_higher_epoch_and_its_values_win() -> None:
         versions.append(min(change.value[VERSION] for change in changes))
         keep(values, changes)
     assert versions == sorted(set(versions))
+
+
+def in_generation(values: Values, generation: int) -> Book:
+    return Book(0, dict(values), Names(), Pseudonymiser(b"0123456789abcdef"), Rules(), generation)
+
+
+def test_owners_of_one_state_share_no_epoch_whichever_of_them_claims_first() -> None:
+    """A worker that was paused between recovery and its claim wakes up behind its successors."""
+    values: Values = {}
+    keep(values, [in_generation(values, 3).claim(DAY0)])
+    paused, successor = in_generation(values, 4), in_generation(values, 6)
+    assert paused.epoch < successor.epoch
+    keep(values, [successor.claim(DAY0)])
+    assert not paused.outrun and not successor.outrun
+    assert in_generation(values, 7).epoch > successor.epoch
+
+
+def test_a_state_of_a_later_generation_says_so_and_a_group_that_begins_anew_goes_on_above_it() -> None:
+    values: Values = {}
+    before = in_generation(values, 40)
+    keep(values, [before.claim(DAY0)])
+    first, second = in_generation(values, 1), in_generation(values, 2)
+    assert first.outrun and before.epoch < first.epoch < second.epoch
+    keep(values, [first.claim(DAY0)])
+    assert in_generation(values, 2).epoch == second.epoch and not in_generation(values, 2).outrun
+
+
+def test_an_epoch_is_above_those_of_the_tables_by_the_generation() -> None:
+    first, second = in_generation({}, 1), in_generation({}, 2)
+    for mine in (first, second):
+        mine.settle(70)
+    assert 70 < first.epoch < second.epoch and first.settled
+
+
+def test_rows_have_the_version_of_the_state_whoever_counts_them() -> None:
+    """Of rows of two owners those must stand whose state stands, or a new owner's clock writes over an older one's facts."""
+    values: Values = {}
+    mine = took_over(values)
+    folded = mine.fold([record(0, Fact(0, 3, 0, ((0, 0, (1,), None),)))], DAY0 + 40)
+    keep(values, folded.changes)
+    rows, again = UsageRows(), UsageRows()
+    mine.rows(folded, rows)
+    successor = took_over(values)
+    successor.roll(successor.all_scopes(), DAY0 + 40, again)
+    assert successor.epoch > mine.epoch and rows.versions == again.versions
+
+
+def test_a_scope_all_of_whose_facts_lie_behind_the_clock_has_no_rows() -> None:
+    mine = took_over({})
+    mine.fold([record(0, Fact(0, 3, 0, ((0, 3, (1,), None),)))], DAY0)
+    rows = UsageRows()
+    mine.roll(mine.all_scopes(), DAY0 - 5, rows)
+    assert not rows.scopes and not rows.figures.length
+
+
+def test_what_an_older_owner_wrote_after_its_time_becomes_the_new_owners() -> None:
+    values: Values = {}
+    older = took_over(values)
+    keep(values, older.fold([record(0, Fact(0, 3, 0, ((0, 0, (1,), None),)))], DAY0 + 40).changes)
+    late = older.fold([record(1, Fact(0, 4, 0, ((0, 1, (2,), None),)))], DAY0 + 40).changes
+    took_over(values)
+    keep(values, late)
+    successor = took_over(values)
+    owned = successor.own([change.key for change in late])
+    assert owned and all(state.version_of(change.value).epoch == successor.epoch for change in owned)
+    keep(values, owned)
+    assert figures(book(values)) == figures(successor)
+    assert any(mau == 2 for _, _, mau, _ in figures(successor).values())
 
 
 def test_nothing_of_a_user_id_stands_in_the_state() -> None:

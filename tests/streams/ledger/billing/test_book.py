@@ -15,7 +15,7 @@ from schemas.dead_letters import HEADER_ATTEMPT
 from streams.ledger.billing.book import Book, Rules
 from streams.ledger.billing.cells import Cells
 from streams.ledger.billing.rows import AccountRows, rows_of
-from streams.ledger.billing.state import FORMAT, FULL_BYTES, LARGEST_BYTES, partition_key, segment_key
+from streams.ledger.billing.state import FORMAT, FULL_BYTES, LARGEST_BYTES, partition_key, segment_key, version_of
 from streams.ledger.state import HEADER, StateError
 from tests.streams.ledger.billing.events import Document, document, event, subscribed
 from tests.streams.ledger.billing.test_days import day
@@ -233,6 +233,25 @@ def test_the_state_of_an_older_program_is_read() -> None:
     assert desk.again(document("outreach_requested", "2025-01-03", event_id="e3"), offset=2) == {"applied": 1}
     desk.take(document("outreach_requested", "2025-01-04", event_id="e4"))
     assert [one.event_id for one in desk.restarted().book.events("A")] == ["e4", "e1", "e2", "e3"]
+
+
+def test_the_newest_received_time_outlives_a_restart() -> None:
+    """Nothing may come behind the message that it is of."""
+    desk = Desk()
+    desk.take(document("outreach_requested", "2025-01-01"), timestamp=NOON + 7)
+    assert desk.restarted().book.newest_timestamp == NOON + 7
+
+
+def test_a_segment_that_an_older_owner_wrote_after_its_time_becomes_the_new_owners() -> None:
+    """Another owner of the past may write over it still, and what is in it may be acknowledged by now."""
+    desk = Desk()
+    desk.take(document("outreach_requested", "2025-01-01", event_id="e1"))
+    after = desk.restarted()
+    (change,) = after.book.own([segment_key(0), partition_key(0)])
+    assert version_of(change.value) == after.book.version and change.key == segment_key(0)
+    assert after.book.dirty == 1
+    after.values.update([change])
+    assert [one.event_id for one in after.restarted().book.events("A")] == ["e1"]
 
 
 def test_the_state_of_a_newer_program_is_refused() -> None:
