@@ -11,6 +11,7 @@ help:
 	@echo "make demo    start everything on this machine, send a fleet's pings, print the KPIs"
 	@echo "make test    run the tests (sets up what it needs, under 10 minutes)"
 	@echo "make setup   only the set-up; leaves the program at .venv/bin/pingstream"
+	@echo "make simulation  the pipeline on simulated Kafka and ClickHouse that fail by seed (SEEDS=1000)"
 	@echo "make bench   how fast a worker drains a full topic, on this machine"
 	@echo "make bench-state  how small state stays, how fast it is counted and recovered, bytes of a ping"
 	@echo "make bench-billing  how fast billing events are drained, and the views over them"
@@ -46,6 +47,11 @@ types: $(STAMP)
 
 rooms: $(STAMP)
 	@$(BIN)/lint-imports
+
+SEEDS ?= 1000
+.PHONY: simulation
+simulation: $(STAMP)
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
 bench: $(STAMP)
 	@$(BIN)/python -m tests.benchmarks.drain

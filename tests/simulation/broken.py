@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import pytest
-
 from streams.pipeline import Pipeline
+from tests.simulation.check import wrong
 from tests.simulation.consumer import SimulatedConsumer
+from tests.simulation.run import run
+from tests.simulation.world import world_of
 
 
 class AckBeforeSink(Pipeline[Any, Any]):
@@ -61,19 +62,17 @@ class EpochStandsStill(Pipeline[Any, Any]):
             self._side.open = opened  # type: ignore[method-assign]
 
 
-def holes_are_real(monkeypatch: pytest.MonkeyPatch, consumer: type[SimulatedConsumer]) -> None:
-    """What was not fetched is passed over."""
+class HolesAreReal(SimulatedConsumer):
+    """Passes over what was not fetched."""
 
-    async def is_real(self: Any, tp: Any, wanted: int, got: int) -> bool:
+    async def _is_real_hole(self, tp: Any, wanted: int, got: int) -> bool:
         return True
 
-    monkeypatch.setattr(consumer, "_is_real_hole", is_real)
 
+class CommitsRunAhead(SimulatedConsumer):
+    """Counts everything that was fetched as acknowledged, once something is: a gap is processed."""
 
-def commits_run_ahead(monkeypatch: pytest.MonkeyPatch, consumer: type[SimulatedConsumer]) -> None:
-    """Everything that was fetched up to now counts as acknowledged, once something is."""
-
-    def new_offset(self: Any, tp: Any) -> int | None:
+    def _new_offset(self, tp: Any) -> int | None:
         acked = self._acked[tp]
         if not acked:
             return None
@@ -82,7 +81,21 @@ def commits_run_ahead(monkeypatch: pytest.MonkeyPatch, consumer: type[SimulatedC
         fetched: int = self._next.get(tp, 0)
         return fetched
 
-    monkeypatch.setattr(consumer, "_new_offset", new_offset)
+
+Program = tuple[type[Pipeline[Any, Any]], type[SimulatedConsumer]]
+
+ORDERS: dict[str, Program] = {
+    "ack before sink": (AckBeforeSink, SimulatedConsumer),
+    "sink before changelog": (SinkBeforeChangelog, SimulatedConsumer),
+    "version that does not rise": (EpochStandsStill, SimulatedConsumer),
+    "gap counted as processed": (Pipeline, CommitsRunAhead),
+    "hole passed over": (Pipeline, HolesAreReal),
+}
 
 
-TRANSPORTS = holes_are_real, commits_run_ahead
+def found_out(program: Program, seeds: Iterable[int]) -> int | None:
+    """The first of these seeds with which something is wrong, None when nothing ever is."""
+    for seed in seeds:
+        if wrong(run(world_of(seed), seed, *program)):
+            return seed
+    return None

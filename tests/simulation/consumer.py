@@ -214,7 +214,7 @@ class SimulatedTable:
 class Member:
     """A worker's place in the group: partitions come and go, state is recovered, events go to the pipeline."""
 
-    def __init__(self, broker: Broker, name: str, lane: Lane) -> None:
+    def __init__(self, broker: Broker, name: str, lane: Lane, consumer: type[SimulatedConsumer]) -> None:
         self._broker = broker
         self._loop = broker.loop
         self._lane = lane
@@ -227,7 +227,7 @@ class Member:
             topics=SimpleNamespace(acks_enabled_for=lambda topic: True),
             tables=SimpleNamespace(changelog_topics={changelog}),
         )
-        self.app.consumer = self.consumer = SimulatedConsumer(broker, self.app)
+        self.app.consumer = self.consumer = consumer(broker, self.app)
         table = SimulatedTable(changelog)
         self.store: Store = table.data
         self.source: Any = object.__new__(Source)

@@ -18,6 +18,7 @@ import streams.rows
 import streams.usage
 from streams.pipeline import Pipeline
 from tests.simulation.clickhouse import ClickHouse
+from tests.simulation.consumer import SimulatedConsumer
 from tests.simulation.faults import Faults
 from tests.simulation.kafka import Broker
 from tests.simulation.loop import Stuck, VirtualLoop
@@ -46,18 +47,23 @@ class Outcome:
     wrong: list[str] = field(default_factory=list)
 
 
-def run(world: World, seed: int | None, pipeline: type[Pipeline[Any, Any]] = Pipeline) -> Outcome:
+def run(
+    world: World,
+    seed: int | None,
+    pipeline: type[Pipeline[Any, Any]] = Pipeline,
+    consumer: type[SimulatedConsumer] = SimulatedConsumer,
+) -> Outcome:
     """Runs a world with the faults of a seed; None has none.
 
     Args:
-        pipeline: the pipeline to be tried.
+        pipeline, consumer: what is to be tried.
     """
     faults = Faults(seed)
     loop = VirtualLoop(faults)
     gc.disable()  # when something is collected decides when it is under way no more
     with _tuned(loop, faults):
         try:
-            simulation = _Simulation(loop, faults, world, pipeline)
+            simulation = _Simulation(loop, faults, world, pipeline, consumer)
             loop.run_until_complete(simulation.main())
         except Stuck as exc:
             simulation.outcome.wrong.append(str(exc))
@@ -72,11 +78,18 @@ def run(world: World, seed: int | None, pipeline: type[Pipeline[Any, Any]] = Pip
 
 
 class _Simulation:
-    def __init__(self, loop: VirtualLoop, faults: Faults, world: World, pipeline: type[Pipeline[Any, Any]]) -> None:
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        faults: Faults,
+        world: World,
+        pipeline: type[Pipeline[Any, Any]],
+        consumer: type[SimulatedConsumer],
+    ) -> None:
         self._loop = loop
         self._faults = faults
         self._world = world
-        self._kind = pipeline
+        self._kinds = pipeline, consumer
         lane = world.lane
         self._broker = Broker(loop, lane.partitions, 2 ** faults.some(9, 15), faults.rng.uniform(1, 12))
         first = world.as_of - dt.timedelta(faults.some(0, 2) if not faults.calm else 0)
@@ -130,7 +143,7 @@ class _Simulation:
             return
         self._number += 1
         worker = Worker(
-            f"w{place}.{self._number}", self._broker, self.outcome.clickhouse, self._world.lane, self._clock, self._kind,
+            f"w{place}.{self._number}", self._broker, self.outcome.clickhouse, self._world.lane, self._clock, *self._kinds,
             self.outcome.wrong.append,
         )  # fmt: skip
         process = worker.process

@@ -28,7 +28,7 @@ from streams.pipeline import Overtaken, Pipeline
 from streams.rows import RowSink
 from streams.usage import UsageSide
 from tests.simulation.clickhouse import DATABASE, ClickHouse
-from tests.simulation.consumer import Member
+from tests.simulation.consumer import Member, SimulatedConsumer
 from tests.simulation.kafka import Broker, Producer, Reader
 from tests.simulation.loop import Process, VirtualLoop
 
@@ -53,7 +53,7 @@ class Worker:
     """One process of a worker.
 
     Args:
-        pipeline: the class that it runs; tests give broken ones.
+        pipeline, consumer: the classes that it runs; tests give broken ones.
         failed: is told of an error that no worker may end with.
     """
 
@@ -65,6 +65,7 @@ class Worker:
         lane: Lane,
         clock: AsOfClock,
         pipeline: type[Pipeline[Any, Any]],
+        consumer: type[SimulatedConsumer],
         failed: Callable[[str], None],
     ) -> None:
         self.process = Process(broker.loop, name)
@@ -76,6 +77,7 @@ class Worker:
         self._lane = lane
         self._clock = clock
         self._kind = pipeline
+        self._consumer = consumer
         self._failed = failed
 
     def start(self) -> None:
@@ -83,7 +85,7 @@ class Worker:
         self.process.spawn(self._run())
 
     async def _run(self) -> None:
-        self.member = member = Member(self._broker, self.process.name, self._lane)
+        self.member = member = Member(self._broker, self.process.name, self._lane, self._consumer)
         self.pipeline = self._pipeline(member)
         member.source.pipeline = self.pipeline
         for work in (self.pipeline.run(), member.deliver(), member.work(), member.commit()):

@@ -46,8 +46,8 @@ def make(number: int, billing: bool) -> World:
     return World(number, Lane(USAGE_PINGS, f"{USAGE_PINGS}.rekeyed", partitions, "usage"), records, as_of)
 
 
-def expected(world: World) -> oracle.BillingExpected:
-    """What the oracle says."""
+def messages(world: World) -> list[oracle.Record]:
+    """The messages as the oracle takes them."""
     offsets = dict.fromkeys(range(world.lane.partitions), 0)
     records = []
     for one in world.records:
@@ -55,7 +55,12 @@ def expected(world: World) -> oracle.BillingExpected:
             oracle.Record(world.lane.topic, one.partition, offsets[one.partition], one.timestamp_ms, one.key, one.value)
         )
         offsets[one.partition] += 1
-    return oracle.expect(records, Rules(world.as_of))
+    return records
+
+
+def expected(world: World) -> oracle.BillingExpected:
+    """What the oracle says."""
+    return oracle.expect(messages(world), Rules(world.as_of))
 
 
 def source_logs(world: World) -> list[list[Any]]:
