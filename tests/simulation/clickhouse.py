@@ -6,6 +6,7 @@ Tables, their keys and the columns of their versions are those of the migrations
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -51,18 +52,30 @@ def _columns(key: str) -> tuple[str, ...]:
 TABLES = tables()
 
 
+class Block:
+    """What one insert brought; its rows as Python has them are made once, when they are first asked for."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """Its rows."""
+        rows: list[dict[str, Any]] = self.table.to_pylist()
+        return rows
+
+
 class Row(NamedTuple):
     """A row that stands: its version, where it is, and who wrote it."""
 
     version: int
-    block: pa.Table
+    block: Block
     place: int
     writer: str
 
     def values(self) -> dict[str, Any]:
         """Its columns."""
-        row: dict[str, Any] = self.block.slice(self.place, 1).to_pylist()[0]
-        return row
+        return dict(self.block.rows[self.place])
 
     def content(self, table: str) -> dict[Any, Any]:
         """What it says, without its version: its columns; of `usage_day` the figures by their names, and links in order."""
@@ -104,10 +117,11 @@ class ClickHouse:
         self._loop.note("inserted", f"{name} {block.num_rows}", writer)
         self.inserts.append((name, block))
         table, standing = TABLES[name], self.rows[name]
+        whole = Block(block)
         keys = zip(*(block.column(column).to_pylist() for column in table.key), strict=True)
         versions = block.column(table.version).to_pylist() if table.version else [0] * block.num_rows
         for place, (key, version) in enumerate(zip(keys, versions, strict=True)):
-            row, known = Row(version, block, place, writer), standing.get(key)
+            row, known = Row(version, whole, place, writer), standing.get(key)
             if known is not None and known.version == version and known.writer != writer and name != "progress":
                 before, now = known.content(name), row.content(name)
                 if before != now:

@@ -61,6 +61,7 @@ def run(
     faults = Faults(seed)
     loop = VirtualLoop(faults)
     gc.disable()  # when something is collected decides when it is under way no more
+    gc.freeze()
     with _tuned(loop, faults):
         try:
             simulation = _Simulation(loop, faults, world, pipeline, consumer)
@@ -71,6 +72,7 @@ def run(
             for worker in simulation.outcome.workers:
                 worker.process.close()
             loop.close()
+            gc.unfreeze()
             gc.enable()
     outcome = simulation.outcome
     outcome.wrong += loop.failures + outcome.clickhouse.conflicts
