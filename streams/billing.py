@@ -79,6 +79,8 @@ class BillingSide:
 
     async def _write_accounts(self, book: Book, write_state: WriteState, still_ours: Callable[[], bool]) -> bool:
         while book.dirty:
+            if not still_ours():  # the store may hold what another owner has written since
+                return False
             history = book.unwritten(WRITE_ACCOUNTS, WRITE_EVENTS)
             rows = rows_of(history, self._cells, book.partition, book.version.row)
             if not await self._rows.write_accounts(self._cells, rows, still_ours):
