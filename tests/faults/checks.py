@@ -78,10 +78,7 @@ def wait_settled(kafka: Kafka, client: Client, as_of: dt.date, seconds: float, f
     while True:
         behind = kafka.behind()
         ends = kafka.ends(*SOURCES)
-        told = {
-            TopicPartition(row["topic"], row["partition"]): (row["next_offset"], row["as_of"])
-            for row in _progress(client)
-        }
+        told = progress(client)
         waits = {tp: (told.get(tp), end) for tp, end in ends.items() if told.get(tp) != (end, as_of)}
         if not behind and not waits:
             time.sleep(1.0)  # rows of accounts may follow the word of how far a partition is
@@ -94,9 +91,10 @@ def wait_settled(kafka: Kafka, client: Client, as_of: dt.date, seconds: float, f
         time.sleep(0.5)
 
 
-def _progress(client: Client) -> list[dict[str, object]]:
+def progress(client: Client) -> dict[TopicPartition, tuple[int, dt.date]]:
+    """(next offset, as-of day) of each partition as the tables know it."""
     found = client.query("SELECT topic, partition, next_offset, as_of FROM pingstream.progress FINAL")
-    return [dict(zip(found.column_names, row, strict=True)) for row in found.result_rows]
+    return {TopicPartition(topic, partition): (offset, day) for topic, partition, offset, day in found.result_rows}
 
 
 __all__ = ["KEYS", "assert_balance", "assert_committed", "assert_state", "assert_tables", "expected", "wait_settled"]

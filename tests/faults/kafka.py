@@ -11,6 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.admin.new_partitions import NewPartitions
 from aiokafka.admin.records_to_delete import RecordsToDelete
+from aiokafka.protocol.admin import DeleteGroupsRequest
 from aiokafka.structs import TopicPartition
 
 from sinks.topics import BILLING_EVENTS, SOURCES, USAGE_PINGS
@@ -73,6 +74,10 @@ class Kafka:
         resource = ConfigResource(ConfigResourceType.TOPIC, topic, configs=dict(config))
         asyncio.run(self._admin(lambda admin: admin.alter_configs([resource])))
 
+    def delete_group(self) -> None:
+        """Deletes the worker group with its offsets; no member may be there."""
+        asyncio.run(_delete_group(self.bootstrap))
+
     def delete_topics(self, topics: Iterable[str]) -> None:
         """Deletes topics with all they hold."""
         asyncio.run(self._admin(lambda admin: admin.delete_topics(list(topics))))
@@ -114,3 +119,14 @@ class Kafka:
             await consumer.commit(dict(offsets))
         finally:
             await consumer.stop()
+
+
+async def _delete_group(bootstrap: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        coordinator = await admin.find_coordinator(GROUP)
+        answer = await admin._send_request(DeleteGroupsRequest([GROUP]), coordinator)
+        assert all(not code for _, code in answer.results), answer
+    finally:
+        await admin.close()

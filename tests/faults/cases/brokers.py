@@ -1,0 +1,60 @@
+"""Brokers that die, and one whose disk is full."""
+
+from __future__ import annotations
+
+import resource
+import time
+
+import psutil
+
+from deploy.kafka.broker import LocalBroker
+from tests.faults.case import case
+from tests.faults.stage import Stage
+
+
+@case()
+def only_broker_killed(stage: Stage) -> None:
+    """The only broker is killed under load and started again after 5 s, and after 60 s; a supervisor restarts the worker."""
+    messages = stage.messages(size=stage.of(1, 2, 10))
+    away = stage.of([5.0], [5.0, 60.0], [5.0, 60.0, 1.0, 20.0, 120.0])
+    broker = stage.site.broker
+    with stage.supervised() as worker, stage.load(messages, seconds=sum(away) + 12.0 * len(away)) as load:
+        for seconds in away:
+            worker.worker.wait_ready(90)
+            time.sleep(stage.chance.uniform(1.0, 4.0))
+            assert load.running, "the broker was to be killed under load"
+            broker.kill()
+            time.sleep(seconds)
+            broker.start()
+        load.join(180)
+        stage.counts |= {"away_s": "+".join(f"{s:.0f}" for s in away), "restarts": worker.starts - 1}
+        stage.check(seconds=180)
+
+
+@case()
+def broker_disk_full(stage: Stage) -> None:
+    """The broker can write no file any further (a limit on file sizes stands for a full disk): it dies, gets room, starts again."""
+    messages = stage.messages()
+    broker = stage.site.broker
+    with stage.supervised() as worker, stage.load(messages, seconds=20) as load:
+        worker.worker.wait_ready()
+        time.sleep(stage.chance.uniform(1.0, 4.0))
+        limit_files(broker, 4_096)
+        until = time.monotonic() + 60
+        while broker.alive:
+            assert time.monotonic() < until, "a broker that cannot write goes on"
+            time.sleep(0.1)
+        time.sleep(stage.chance.uniform(0.0, 5.0))
+        broker.start()
+        load.join()
+        stage.counts |= {"interruptions": load.interruptions, "restarts": worker.starts - 1}
+        stage.check(seconds=180)
+
+
+def limit_files(broker: LocalBroker, size: int) -> None:
+    """From now on no file that the broker writes grows beyond so many bytes."""
+    for process in psutil.process_iter(["pid", "cwd", "name"]):
+        if process.info["name"] == "java" and process.info["cwd"] == str(broker.data_dir):
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, size))
+            return
+    raise AssertionError("the broker's Java was not found")
