@@ -74,6 +74,15 @@ class Kafka:
         resource = ConfigResource(ConfigResourceType.TOPIC, topic, configs=dict(config))
         asyncio.run(self._admin(lambda admin: admin.alter_configs([resource])))
 
+    def leader(self, partition: TopicPartition) -> int:
+        """Node id of a partition's leader."""
+        found = asyncio.run(self._admin(lambda admin: admin.describe_topics([partition.topic])))
+        return int(next(p["leader"] for p in found[0]["partitions"] if p["partition"] == partition.partition))
+
+    def coordinator(self) -> int:
+        """Node id of the worker group's coordinator."""
+        return int(asyncio.run(self._admin(lambda admin: admin.find_coordinator(GROUP))))
+
     def delete_group(self) -> None:
         """Deletes the worker group with its offsets; no member may be there."""
         asyncio.run(_delete_group(self.bootstrap))

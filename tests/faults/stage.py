@@ -17,6 +17,7 @@ from deploy.kafka.broker import LocalBroker
 from deploy.message import Message
 from sinks.topics import SOURCES
 from tests.faults import checks
+from tests.faults.cluster import Cluster
 from tests.faults.kafka import BILLING_CHANGELOG, INTERNAL, USAGE_CHANGELOG, Kafka
 from tests.faults.load import Load
 from tests.faults.supervisor import Supervisor
@@ -73,10 +74,10 @@ class Stage:
         self.clickhouse = self._ends.enter_context(self.site.clickhouse(port))
         self.dsn = self.clickhouse.found(r"PINGSTREAM_CLICKHOUSE=(http://\S+)")
 
-    def messages(self, size: int = 1, days: int = 40) -> list[Message]:
+    def messages(self, size: int = 1, days: int = 40, **changes: float) -> list[Message]:
         """The world of this seed (see `tests.faults.world`); the first call makes the topics too."""
         self.site.send([])
-        return world(self.seed, size, days)
+        return world(self.seed, size, days, **changes)
 
     def load(self, messages: Sequence[Message], seconds: float = 0.0) -> Load:
         """Sends in the background, evenly over these seconds; a context manager."""
@@ -161,6 +162,7 @@ class Stage:
         ended: Sequence[float] = (),
         gaps: int = 0,
         balance: bool = True,
+        committed: bool = True,
     ) -> BillingExpected:
         """The checks alone, for a case that has settled and ended its workers.
 
@@ -168,6 +170,7 @@ class Stage:
             state, records: as of `check`.
             gaps: ranges of pings that had left the topic before they could be read.
             balance: the billing state is there to be counted.
+            committed: offsets can be committed up to the ends.
         """
         found = [record for topic in SOURCES for record in self.site.read(topic)] if records is None else list(records)
         begun = time.monotonic()
@@ -178,7 +181,8 @@ class Stage:
             checks.assert_tables(client, wanted)
             if balance:
                 checks.assert_balance(self.site, client, wanted, found)
-        checks.assert_committed(self.kafka)
+        if committed:
+            checks.assert_committed(self.kafka)
         if state:
             checks.assert_state(self.site, wanted, self.as_of)
         self._look_at_logs()
@@ -223,16 +227,19 @@ class _Again:
 
 @contextmanager
 def staged(
-    folder: Path, seed: int, scale: int = USUAL, *, embedded: bool = False, partitions: int = 4, broker: Any = None
+    folder: Path, seed: int, scale: int = USUAL, *, embedded: bool = False, cluster: bool = False
 ) -> Iterator[Stage]:
-    """A stage with a broker of its own, and, unless workers have the engine embedded, a shared ClickHouse.
+    """A stage with a Kafka of its own and a shared ClickHouse.
 
     Args:
-        broker: a running one to use instead, which has a `bootstrap`.
+        embedded: workers have the engine embedded instead.
+        cluster: Kafka is three nodes, and topics have three replicas.
     """
     with ExitStack() as ends:
-        node = broker or ends.enter_context(LocalBroker(folder / "kafka", port=0))
-        stage = Stage(folder, Site(folder, node, {"partitions": str(partitions)}), seed, scale)
+        node: LocalBroker | Cluster = Cluster(folder / "kafka") if cluster else LocalBroker(folder / "kafka", port=0)
+        ends.enter_context(node)
+        settings = {"partitions": "4", "replication": "3"} if cluster else {"partitions": "4"}
+        stage = Stage(folder, Site(folder, node, settings), seed, scale)  # type: ignore[arg-type]
         ends.callback(stage.close)
         if not embedded:
             stage.start_clickhouse()

@@ -6,10 +6,14 @@ import resource
 import time
 
 import psutil
+from aiokafka.structs import TopicPartition
 
 from deploy.kafka.broker import LocalBroker
+from sinks.topics import USAGE_PINGS
 from tests.faults.case import case
+from tests.faults.cluster import Cluster
 from tests.faults.stage import Stage
+from tests.running import wait_until
 
 
 @case()
@@ -47,6 +51,29 @@ def broker_disk_full(stage: Stage) -> None:
         time.sleep(stage.chance.uniform(0.0, 5.0))
         broker.start()
         load.join()
+        stage.counts |= {"interruptions": load.interruptions, "restarts": worker.starts - 1}
+        stage.check(seconds=180)
+
+
+@case(cluster=True)
+def leader_and_coordinator_killed(stage: Stage) -> None:
+    """Of three brokers the leader of a partition is killed under load, and after its return the group's coordinator."""
+    messages = stage.messages(size=2)
+    cluster = stage.site.broker
+    assert isinstance(cluster, Cluster)
+    with stage.supervised() as worker, stage.load(messages, seconds=stage.of(30.0, 60.0, 120.0)) as load:
+        for role in ("leader", "coordinator"):
+            worker.worker.wait_ready()
+            time.sleep(stage.chance.uniform(1.0, 4.0))
+            before = sum(stage.kafka.committed().values())
+            first = TopicPartition(USAGE_PINGS, 0)
+            node = cluster.nodes[stage.kafka.leader(first) if role == "leader" else stage.kafka.coordinator()]
+            node.kill()
+            begun = time.monotonic()
+            wait_until(lambda: sum(stage.kafka.committed().values()) > before, "the group works on", 90, pause=0.5)  # noqa: B023
+            stage.counts[f"after the {role}'s end_s"] = round(time.monotonic() - begun, 1)
+            node.start()
+        load.join(180)
         stage.counts |= {"interruptions": load.interruptions, "restarts": worker.starts - 1}
         stage.check(seconds=180)
 
