@@ -26,10 +26,12 @@ from aiokafka.structs import TopicPartition
 
 from sinks.dead_letters import DeadLetter, DeadLetters
 from sinks.prometheus import Metrics
+from sinks.topics import START_OVER
 from streams.changelog import Changelog
 from streams.clock import AsOfClock
 from streams.forwarder import Forwarder
 from streams.ledger.records import Change, Record
+from streams.ledger.state import StateError
 from streams.originals import Originals
 from streams.rows import Progress, RowSink
 from streams.side import B, F, Side
@@ -66,6 +68,9 @@ class Source(Protocol):
 
     async def beginnings(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """First offsets that Kafka still has."""
+
+    async def committed(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """The group's committed offsets, 0 where there is none."""
 
     async def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Offsets that must be reached to be called caught up."""
@@ -221,19 +226,22 @@ class Pipeline(Generic[B, F]):
         store = self._store()
         partitions = sorted({tp.partition for tp in self._source.assigned()})
         books = {p: self._side.open(p, store.of_partition(p)) for p in partitions}
+        await self._refuse_lost_state(books)
         as_of = self._clock.day()
-        await self._write_state(
+        # Two may have recovered the same state, one of them paused since then: the first to claim it has it.
+        ends = await self._claim(
             {
                 p: [*(Change(*item) for item in store.overtaken.pop(p, {}).items()), book.claim(as_of)]
                 for p, book in books.items()
-            }
+            },
+            store.ends,
         )
         new = [book for book in books.values() if not book.settled]
         if new:
             epochs = await self._rows.newest_epochs(self._topic, lambda: self._source.generation == generation)
             if epochs is None or self._source.generation != generation:
                 return
-            await self._write_state({book.partition: [book.settle(epochs.get(book.partition, 0))] for book in new})
+            await self._claim({book.partition: [book.settle(epochs.get(book.partition, 0))] for book in new}, ends)
         self._books, self._generation = books, generation
         self.applied = {}
         self._told = {}
@@ -241,8 +249,31 @@ class Pipeline(Generic[B, F]):
         self._side.taken_over()
         log.info("partitions taken over", topic=self._topic, partitions=partitions, generation=generation)
 
+    async def _claim(self, changes: Mapping[int, list[Change]], ends: Mapping[int, int]) -> dict[int, int]:
+        new_ends = await self._changelog.claim(changes, ends)
+        self._keep(changes)
+        return new_ends
+
+    async def _refuse_lost_state(self, books: Mapping[int, B]) -> None:
+        """Raises StateError where messages count as read whose state is not there any more: figures would begin anew."""
+        changelogs = {p: TopicPartition(self._changelog.topic, p) for p in books}
+        sources = {p: TopicPartition(self._topic, p) for p in books}
+        beginnings = await self._source.beginnings([*changelogs.values(), *sources.values()])
+        committed = await self._source.committed(list(sources.values()))
+        for p, book in books.items():
+            if beginnings[changelogs[p]]:
+                raise StateError(
+                    f"records were deleted from the changelog {self._changelog.topic}, partition {p}, up to offset "
+                    f"{beginnings[changelogs[p]]}: part of the state is lost, and figures would be wrong; {START_OVER}"
+                )
+            if book.epoch == 1 and committed[sources[p]] > beginnings[sources[p]]:  # nobody has had it before
+                raise StateError(
+                    f"{self._topic}, partition {p}, is read up to offset {committed[sources[p]]}, but the changelog "
+                    f"{self._changelog.topic} has no state of it: it is lost, and figures would begin anew; {START_OVER}"
+                )
+
     async def _note_gaps(self) -> None:
-        """Messages that Kafka deleted before anybody read them: loud, and a row that an analyst can see."""
+        """Messages that Kafka deleted before anybody read them."""
         read_to = {
             TopicPartition(self._topic, partition): book.read_to
             for partition, book in self._books.items()
@@ -251,12 +282,24 @@ class Pipeline(Generic[B, F]):
         beginnings = await self._source.beginnings(list(read_to)) if read_to else {}
         for tp, offset in read_to.items():
             if beginnings[tp] > offset:
-                last = beginnings[tp] - 1
-                log.error(
-                    "messages were deleted from the topic before they were read; figures lack them",
-                    topic=tp.topic, partition=tp.partition, first_offset=offset, last_offset=last,
-                )  # fmt: skip
-                await self._rows.write_gap(tp.topic, tp.partition, offset, last, self._still_ours)
+                await self._note_gap(tp, offset, beginnings[tp] - 1)
+
+    async def _note_gap(self, tp: TopicPartition, first: int, last: int) -> None:
+        """Loud, and a row that an analyst can see."""
+        log.error(
+            "messages were deleted from the topic before they were read; figures lack them",
+            topic=tp.topic, partition=tp.partition, first_offset=first, last_offset=last,
+        )  # fmt: skip
+        await self._rows.write_gap(tp.topic, tp.partition, first, last, self._still_ours)
+
+    async def _note_gaps_before(self, records: Mapping[TopicPartition, list[Record]]) -> None:
+        """Messages that Kafka deleted while we were on the way to them. Transactions leave offsets without messages, too."""
+        for tp, some in records.items():
+            first = max(self.reached(tp), self._books[tp.partition].read_to or 0)
+            if tp.topic == self._topic and some and some[0].offset > first:
+                beginning = (await self._source.beginnings([tp]))[tp]
+                if beginning > first:
+                    await self._note_gap(tp, first, min(beginning, some[0].offset) - 1)
 
     # ---- the flush -----------------------------------------------------------------------------------------------------
 
@@ -266,6 +309,7 @@ class Pipeline(Generic[B, F]):
         records: dict[TopicPartition, list[Record]] = defaultdict(list)
         for event in events:
             records[event.message.tp].extend(event.message.value)
+        await self._note_gaps_before(records)
         folded: dict[int, F] = {}
         for partition in sorted({tp.partition for tp in records}):
             own, forwarded = (

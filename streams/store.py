@@ -25,11 +25,14 @@ class Store(memory.Store):  # type: ignore[misc]
         self._partitions: dict[int, dict[bytes, bytes]] = defaultdict(dict)
         self.overtaken: dict[int, dict[bytes, bytes]] = defaultdict(dict)
         """Values that an older owner wrote over after its time: to be written again, or compaction would keep the old."""
+        self.ends: dict[int, int] = {}
+        """Offset behind the last record that was recovered, of each partition that has one."""
 
     def _clear(self) -> None:
         super()._clear()
         self._partitions.clear()
         self.overtaken.clear()
+        self.ends.clear()
 
     def apply_changelog_batch(
         self, batch: Iterable[EventT], to_key: Callable[[Any], Any], to_value: Callable[[Any], Any]
@@ -39,6 +42,7 @@ class Store(memory.Store):  # type: ignore[misc]
             message = event.message
             key, value, partition = message.key, message.value, message.partition
             values = self._partitions[partition]
+            self.ends[partition] = message.offset + 1
             known = values.get(key)
             if value is None:
                 continue
@@ -68,6 +72,7 @@ class Store(memory.Store):  # type: ignore[misc]
         """Drops what is known of a partition that is another worker's now."""
         self._partitions.pop(partition, None)
         self.overtaken.pop(partition, None)
+        self.ends.pop(partition, None)
 
     async def on_recovery_completed(self, active_tps: set[Any], standby_tps: set[Any]) -> None:
         """Drops partitions that are not ours any more. The app's other tables have others."""

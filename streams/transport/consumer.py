@@ -6,6 +6,7 @@ tests that show them.
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from typing import Any
 
@@ -61,6 +62,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._starts: dict[TP, int] = {}
         self._next_generation: int | None = None
         self._sought: tuple[TP, int] | None = None
+        self.committing_since: float | None = None
+        """When the commit that is under way began, by the monotonic clock; None when there is none."""
         self.holes = 0
         """Holes in what was fetched that were closed by seeking back."""
         super().__init__(*args, **kwargs)
@@ -169,6 +172,15 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         return False
 
     # ---- commits follow acks exactly -----------------------------------------------------------------------------------
+
+    async def force_commit(self, *args: Any, **kwargs: Any) -> bool:
+        """Commits, and lets others see how long that takes: Faust waits for ever."""
+        self.committing_since = time.monotonic()
+        try:
+            done: bool = await super().force_commit(*args, **kwargs)
+            return done
+        finally:
+            self.committing_since = None
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """A gap never counts as processed; Faust marks offsets that it never saw as acknowledged."""
