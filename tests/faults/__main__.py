@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import random
 import shutil
@@ -38,6 +39,7 @@ def main() -> int:
     if not some:
         parser.error(f"no such case; there are {', '.join(known)}")
     seed = int(chosen.seed) if chosen.seed is not None else random.SystemRandom().randrange(1_000_000)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the load's complaints, while a broker is away
     print(f"seed {seed}, {len(some)} cases, {chosen.scale}", flush=True)
     width = max(len(case.name) for case in some)
     results = [_run(case, seed, SCALES[chosen.scale], width) for case in some]

@@ -24,7 +24,9 @@ def changelog_cut_off(stage: Stage) -> None:
     _filled(stage)
     topic = stage.chance.choice(CHANGELOGS)
     middle = {tp: max(1, end // 2) for tp, end in stage.kafka.ends(topic).items() if end}
+    stage.kafka.configure(topic, {"cleanup.policy": "compact,delete"})
     stage.kafka.delete_before(middle)
+    stage.kafka.configure(topic, {"cleanup.policy": "compact"})
     _refused_then_started_over(stage, "changelog")
 
 
