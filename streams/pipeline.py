@@ -141,6 +141,8 @@ class Pipeline(Generic[B, F]):
     async def offer(self, event: Any) -> None:
         """Takes an event: the records of one fetched batch. Waits while enough is waiting already."""
         await self._room.wait()
+        if self._stopping:
+            return  # it comes again
         size = _size(event)
         self._waiting.append((event, size))
         self._waiting_bytes += size
@@ -155,7 +157,7 @@ class Pipeline(Generic[B, F]):
         self._arrived.set()
 
     def stop(self) -> None:
-        """Lets `run` end after the flush it is in."""
+        """Lets `run` end after the flush it is in. What waits behind it comes again."""
         self._stopping = True
         self._arrived.set()
         self._room.set()
@@ -169,7 +171,7 @@ class Pipeline(Generic[B, F]):
                 continue
             await self._take_over()
             await self._gather()
-            if self._source.generation != self._generation:
+            if self._stopping or self._source.generation != self._generation:
                 continue
             events = self._take()
             if events:
@@ -177,6 +179,7 @@ class Pipeline(Generic[B, F]):
             await self._roll()
             await self._tell_progress()
             self._count_live()
+        self._drop_waiting()
 
     async def _gather(self) -> None:
         with contextlib.suppress(TimeoutError):

@@ -52,6 +52,8 @@ GC_THRESHOLDS = (200_000, 20, 100)
 looking for some."""
 
 STOP_SECONDS = 3.5
+FLUSH_STOP_SECONDS = 2.0
+"""Of these, what the pipelines have for the flush they are in."""
 READY_SECONDS = 600.0
 """A worker that is not ready in this time ends, to be started again: recovery hangs."""
 COMMIT_SECONDS = 120.0
@@ -99,6 +101,8 @@ class Worker:
         self._new_key = new_key
         self._stop = asyncio.Event()
         self._ended: str | None = None
+        self._leaving = False
+        """Faust is being stopped: what a pipeline still asks of it fails."""
         self.metrics = Metrics(version("pingstream"))
 
     async def run(self) -> int:
@@ -253,7 +257,7 @@ class Worker:
             log.error("ending without an acknowledgement", reason=str(error))
             sys.stderr.flush()
             os._exit(1)
-        if not work.cancelled() and (error := work.exception()) is not None:
+        if not work.cancelled() and (error := work.exception()) is not None and not self._leaving:
             # Nothing may run on: not a commit, not another batch. What is unacknowledged comes again.
             log.error(
                 "the pipeline failed, ending without an acknowledgement", error=repr(error)[:2000], exc_info=error
@@ -326,17 +330,18 @@ class Worker:
     async def _end(
         self, streams: StreamsApp, pipelines: Sequence[Pipeline[Any, Any]], work: Sequence[asyncio.Task[None]]
     ) -> None:
-        """Faust first: it waits for the acknowledgements of what is under way and commits them; then the pipelines."""
+        """The pipelines first, after the flush they are in; then Faust, which commits what they have acknowledged."""
+        for pipeline in pipelines:
+            pipeline.stop()
+        until = asyncio.get_running_loop().time() + STOP_SECONDS
+        await asyncio.wait(work, timeout=FLUSH_STOP_SECONDS)
+        self._leaving = True
         try:
-            await asyncio.wait_for(streams.app.stop(), STOP_SECONDS)
+            await asyncio.wait_for(streams.app.stop(), until - asyncio.get_running_loop().time())
         except TimeoutError:
             log.warning("Faust did not stop in time; what is not committed comes again")
         except Exception as exc:
             log.warning("Faust stopped with an error", error=repr(exc))
-        for pipeline in pipelines:
-            pipeline.stop()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.gather(*work), 0.5)
 
     def _refresh(self, streams: StreamsApp, pipelines: Sequence[Pipeline[Any, Any]]) -> None:
         metrics = self.metrics
