@@ -70,7 +70,7 @@ def oracle_figures(wanted: Expected) -> dict[Figure, tuple[int, int, int]]:
 def billing_events(changelog: Iterable[ConsumerRecord]) -> int:
     """How many events the billing state holds."""
     return sum(
-        len(book.events(digest))
+        len(book.events(account))
         for book in (BillingBook(partition, some, BillingRules()) for partition, some in values(changelog))
-        for digest in book.accounts
+        for account in book.accounts
     )

@@ -36,7 +36,7 @@ from streams.ledger.billing.state import (
 from streams.ledger.forwarding import Forward
 from streams.ledger.records import Change, Letter, Record, Tally, attempt_of
 from streams.ledger.scope import NEVER, READ_HERE
-from streams.ledger.state import StateError, Version
+from streams.ledger.state import StateError, Version, readable
 
 DAY_MS = 86_400_000
 ARRIVED_REMEMBERED = 50_000
@@ -150,7 +150,9 @@ class Book:
 
     def _index(self, segment: int, value: bytes) -> None:
         missing = version_of(value) > self._written
-        for place, account_id, event_id in heads(value):
+        with readable():
+            found = list(heads(value))
+        for place, account_id, event_id in found:
             self._keep(account_id, event_id, segment, place)
             if missing:
                 self._dirty[account_id] = None

@@ -153,10 +153,9 @@ def heads(segment: bytes) -> Iterator[tuple[int, str, str]]:
     """(place, account_id, event_id) of each fact of a segment."""
     place, end, view = HEADER.size, len(segment), memoryview(segment)
     while place < end:
-        with readable():
-            start = place + _LENGTH.size
-            stop = start + _LENGTH.unpack_from(segment, place)[0]
-            event = _head(view[start:stop]).event
+        start = place + _LENGTH.size
+        stop = start + _LENGTH.unpack_from(segment, place)[0]
+        event = _head(view[start:stop]).event
         yield place, event.account_id, event.event_id
         place = stop
 
