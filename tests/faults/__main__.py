@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -23,6 +24,8 @@ SCALES = {"small": SMALL, "usual": USUAL, "long": LONG}
 
 def main() -> int:
     """Runs what the arguments name, one after the other. Exit code 1 when a case failed."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)  # so that nothing that was started stays
     known = cases()
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("cases", nargs="*", metavar="CASE", help="names of cases, or beginnings of them [all]")
