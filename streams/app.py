@@ -180,6 +180,11 @@ class StreamsApp:
         )
         self.sources = [Source(self.app, lane, changelog_config(settings)) for lane in lanes]
 
+    def leave(self) -> None:
+        """Nothing is acknowledged any more: Faust need not wait for that when it is stopped."""
+        if self.app.started:
+            self.app.consumer.leaving = True
+
     @property
     def committing_seconds(self) -> float:
         """How long the commit that is under way has taken, 0 when there is none."""

@@ -176,6 +176,8 @@ class Pipeline(Generic[B, F]):
             events = self._take()
             if events:
                 await self._flush(events)
+            if self._stopping:
+                break
             await self._roll()
             await self._tell_progress()
             self._count_live()

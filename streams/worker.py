@@ -336,6 +336,7 @@ class Worker:
         until = asyncio.get_running_loop().time() + STOP_SECONDS
         await asyncio.wait(work, timeout=FLUSH_STOP_SECONDS)
         self._leaving = True
+        streams.leave()
         try:
             await asyncio.wait_for(streams.app.stop(), until - asyncio.get_running_loop().time())
         except TimeoutError:

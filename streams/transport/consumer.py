@@ -62,6 +62,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._starts: dict[TP, int] = {}
         self._next_generation: int | None = None
         self._sought: tuple[TP, int] | None = None
+        self.leaving = False
+        """Nothing is acknowledged any more: the pipelines have ended."""
         self.committing_since: float | None = None
         """When the commit that is under way began, by the monotonic clock; None when there is none."""
         self.holes = 0
@@ -172,6 +174,13 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         return False
 
     # ---- commits follow acks exactly -----------------------------------------------------------------------------------
+
+    async def wait_empty(self) -> None:
+        """Waits for what is under way and commits it; when leaving, commits what is acknowledged and waits for nothing."""
+        if self.leaving:
+            await self.commit_and_end_transactions()
+        else:
+            await super().wait_empty()
 
     async def force_commit(self, *args: Any, **kwargs: Any) -> bool:
         """Commits, and lets others see how long that takes: Faust waits for ever."""
