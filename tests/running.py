@@ -101,13 +101,20 @@ class Process:
     """
 
     def __init__(
-        self, arguments: Sequence[str], folder: Path, log: Path, program: Sequence[str] = ("-m", "deploy.cli.main")
+        self,
+        arguments: Sequence[str],
+        folder: Path,
+        log: Path,
+        program: Sequence[str] = ("-m", "deploy.cli.main"),
+        *,
+        command: Sequence[str] = (sys.executable,),
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         self.log_file = log
         with log.open("wb") as err:
             self._process = subprocess.Popen(
-                [sys.executable, *program, *arguments],
-                cwd=folder, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=err,
+                [*command, *program, *arguments], cwd=folder, env=environment() | dict(variables or {}),
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=err,
             )  # fmt: skip
 
     @property

@@ -199,6 +199,8 @@ class Book:
         self._arrived: dict[tuple[int, int], int] = {}
         self.settled = False
         """The epoch is known to be above those of the sink's rows."""
+        self.found = False
+        """There is state of an owner before us."""
         self.outrun = False
         """The state was owned in a later generation than ours."""
         own = values.get(partition_key(partition))
@@ -206,6 +208,7 @@ class Book:
             version, state = decode_partition(own)
             self._check_key(state.fingerprint)
             self.epoch = next_epoch(version.epoch, state.generation, generation)
+            self.found = True
             self.outrun = state.generation > generation
             self._newest_before = state.newest_before
             if state.newest_before:
