@@ -67,6 +67,7 @@ class Source:
         self._recovered: int | None = None
         self._rebalances = 0
         self._drain_to: dict[TopicPartition, int] | None = None
+        self._seen: dict[TopicPartition, int] = {}
         self.table = app.Table(
             lane.table,
             key_type=bytes,
@@ -148,8 +149,12 @@ class Source:
         return found
 
     def known_end(self, partition: TopicPartition) -> int:
-        """End of the partition as far as fetching has shown it."""
-        return int(self._app.consumer.highwater(partition) or 0)
+        """End of the partition as far as fetching, or a look, has shown it."""
+        return max(int(self._app.consumer.highwater(partition) or 0), self._seen.get(partition, 0))
+
+    async def look(self) -> None:
+        """Asks Kafka for the ends of our partitions: while rows wait nothing is fetched, and fetching shows no lag."""
+        self._seen = dict(await self._app.consumer.highwaters(*self.assigned()))
 
     async def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """The group's committed offsets, 0 where there is none."""

@@ -51,6 +51,7 @@ GC_THRESHOLDS = (200_000, 20, 100)
 """A batch makes some 100,000 short-lived objects and no cycles; by Python's own thresholds a quarter of the time went to
 looking for some."""
 
+LOOK_SECONDS = 5.0
 STOP_SECONDS = 3.5
 FLUSH_STOP_SECONDS = 2.0
 """Of these, what the pipelines have for the flush they are in."""
@@ -154,10 +155,12 @@ class Worker:
         for task in work:
             task.add_done_callback(self._pipeline_ended)
         watch = asyncio.create_task(self._watch(streams, pipelines, rows, ends))
+        look = asyncio.create_task(self._look(streams, pipelines))
         starting = asyncio.create_task(self._join(streams, pipelines))
         starting.add_done_callback(self._faust_ended)
         await self._stop.wait()
         watch.cancel()
+        look.cancel()
         if self._ended is not None:
             log.error("worker ends", reason=self._ended)  # at once: what it ends for may hang on the way out, too
         self._end_in_any_case()
@@ -307,6 +310,17 @@ class Worker:
                 with contextlib.suppress(TimeoutError):  # of a commit that hangs; seen above
                     if await asyncio.wait_for(self._all_drained(streams, pipelines, ends), COMMIT_SECONDS + 1):
                         self._stop.set()
+
+    async def _look(self, streams: StreamsApp, pipelines: Sequence[Pipeline[Any, Any]]) -> None:
+        """Keeps the lag true while rows wait."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            for source, pipeline in zip(streams.sources, pipelines, strict=True):
+                if pipeline.ready and pipeline.oldest_unflushed > LOOK_SECONDS:
+                    with contextlib.suppress(
+                        Exception
+                    ):  # Kafka is away too, or partitions move: the next look will tell
+                        await asyncio.wait_for(source.look(), LOOK_SECONDS)
 
     async def _all_drained(
         self, streams: StreamsApp, pipelines: Sequence[Pipeline[Any, Any]], ends: Mapping[TopicPartition, int]

@@ -11,7 +11,12 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.admin.new_partitions import NewPartitions
 from aiokafka.admin.records_to_delete import RecordsToDelete
-from aiokafka.errors import GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    KafkaConnectionError,
+    NodeNotReadyError,
+    NotCoordinatorForGroupError,
+)
 from aiokafka.protocol.admin import DeleteGroupsRequest
 from aiokafka.structs import TopicPartition
 
@@ -23,6 +28,9 @@ BILLING_CHANGELOG = "pingstream-billing-changelog"
 INTERNAL = tuple(f"{topic}.rekeyed" for topic in (USAGE_PINGS, BILLING_EVENTS))
 READ = (*SOURCES, *INTERNAL)
 """The topics that a worker reads and commits."""
+
+
+ATTEMPTS = 20
 
 
 class Kafka:
@@ -96,12 +104,20 @@ class Kafka:
         asyncio.run(self._admin(lambda admin: admin.delete_topics(list(topics))))
 
     async def _admin(self, act: Any) -> Any:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
-        await admin.start()
-        try:
-            return await act(admin)
-        finally:
-            await admin.close()
+        for attempt in range(ATTEMPTS):
+            admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+            try:
+                await admin.start()
+                for broker in admin._client.cluster.brokers():
+                    await admin._client.ready(broker.nodeId)
+                return await act(admin)
+            except (KafkaConnectionError, NodeNotReadyError):  # of several brokers it may ask one that is dead
+                if attempt == ATTEMPTS - 1:
+                    raise
+                await asyncio.sleep(0.5)
+            finally:
+                await admin.close()
+        raise AssertionError
 
     async def _partitions(self, topics: Iterable[str]) -> list[TopicPartition]:
         found = await self._admin(lambda admin: admin.describe_topics())
