@@ -71,9 +71,15 @@ class Note(NamedTuple):
 
 @dataclass(frozen=True)
 class Mail:
-    """A broker's topics and a consumer without a group, both open."""
+    """A broker's topics, to be read.
+
+    Attributes:
+        consumer: reads one partition at a time.
+        clerk: asks for offsets; behind the consumer's own fetches a question would wait for each of them.
+    """
 
     consumer: AIOKafkaConsumer
+    clerk: AIOKafkaConsumer
     partitions: dict[str, list[TopicPartition]]
     """Partitions of every topic, by its name."""
     say: Callable[[str], None]
@@ -98,10 +104,13 @@ class Mail:
         Raises:
             Failure: the broker gives nothing any more.
         """
-        first = (await self.consumer.beginning_offsets([partition]))[partition]
-        end = (await self.consumer.end_offsets([partition]))[partition]
+        first = (await self.clerk.beginning_offsets([partition]))[partition]
+        end = (await self.clerk.end_offsets([partition]))[partition]
+        start = max(first, start or 0)
+        if start >= end:
+            return
         self.consumer.assign([partition])
-        self.consumer.seek(partition, max(first, start or 0))
+        self.consumer.seek(partition, start)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + STALL_SECONDS
         while await self.consumer.position(partition) < end:
@@ -134,20 +143,25 @@ async def opened(settings: Settings, say: Callable[[str], None]) -> AsyncIterato
         raise Failure(str(exc)) from None
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())  # what it logs is raised here, or mended
     admin = AIOKafkaAdminClient(**client_config(settings), client_id="pingstream")
-    consumer = AIOKafkaConsumer(
-        **client_config(settings),
-        client_id="pingstream",
-        enable_auto_commit=False,
-        max_partition_fetch_bytes=FETCH_BYTES,
+    consumer, clerk = (
+        AIOKafkaConsumer(
+            **client_config(settings),
+            client_id="pingstream",
+            enable_auto_commit=False,
+            max_partition_fetch_bytes=FETCH_BYTES,
+        )
+        for _ in range(2)
     )
     try:
         await admin.start()
         await consumer.start()
-        yield Mail(consumer, await _partitions(admin), say)
+        await clerk.start()
+        yield Mail(consumer, clerk, await _partitions(admin), say)
     except KafkaError as exc:
         raise Failure(f"the dead letters on {settings.kafka} cannot be read: {exc!r}") from None
     finally:
         await consumer.stop()
+        await clerk.stop()
         await admin.close()
 
 

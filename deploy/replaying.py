@@ -200,7 +200,7 @@ async def _send(
     advance: Callable[[int], None],
 ) -> None:
     targets = {place: _target(mail, place, record) for place, record in chunk}
-    ends = await mail.consumer.end_offsets(list(set(targets.values())))
+    ends = await mail.clerk.end_offsets(list(set(targets.values())))
     begun = [
         (plan.letters[place].tp, Note(place, Replay.BEGUN, targets[place].partition, ends[targets[place]]))
         for place, _ in chunk
