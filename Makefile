@@ -41,9 +41,11 @@ test: $(STAMP)
 
 faults: $(STAMP)
 	@$(BIN)/python -m tests.faults $(CASE) $(if $(SEED),--seed $(SEED))
+	@$(if $(CASE),,$(BIN)/python -m tests.fuzz --seconds 120 $(if $(SEED),--seed $(SEED)))
 
 faults-long: $(STAMP)
 	@$(BIN)/python -m tests.faults $(CASE) $(if $(SEED),--seed $(SEED)) --long
+	@$(if $(CASE),,$(BIN)/python -m tests.fuzz --seconds 3600 $(if $(SEED),--seed $(SEED)))
 
 check: lint types rooms
 

@@ -124,8 +124,8 @@ class Worker:
             enable_idempotence=True,
             compression_type="snappy",  # aiokafka has lz4 at its slowest level only
             max_batch_size=900_000,
-            # A letter holds a message as it came; what the broker took it takes again, compressed.
-            max_request_size=max(64 * 1024 * 1024, 2 * settings.max_message_bytes),
+            # A letter holds a message as it came. What the broker took it takes again, packed, however large it is unpacked.
+            max_request_size=2**31 - 1,
         )
         await producer.start()
         rows = [RowSink(self._connect, settings.database, self.metrics) for _ in streams.sources]
