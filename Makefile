@@ -1,15 +1,18 @@
 # make demo    everything on this machine, then the KPIs
 # make test    all tests, against a real Kafka and a real ClickHouse engine
+# make faults  everything that can fail, made to fail
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
 
-.PHONY: help setup demo test lint types rooms check bench bench-state bench-billing lock clean
+.PHONY: help setup demo test faults faults-long lint types rooms check bench bench-state bench-billing lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    start everything on this machine, send a fleet's pings, print the KPIs"
 	@echo "make test    run the tests (sets up what it needs, under 10 minutes)"
+	@echo "make faults  run the fault suite: real processes, every plug pulled (up to 40 minutes; CASE=… SEED=… for one again)"
+	@echo "make faults-long  the same with the full counts, hours"
 	@echo "make setup   only the set-up; leaves the program at .venv/bin/pingstream"
 	@echo "make simulation  the pipeline on simulated Kafka and ClickHouse that fail by seed (SEEDS=1000)"
 	@echo "make bench   how fast a worker drains a full topic, on this machine"
@@ -35,6 +38,14 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest
+
+faults: $(STAMP)
+	@$(BIN)/python -m tests.faults $(CASE) $(if $(SEED),--seed $(SEED))
+	@$(if $(CASE),,$(BIN)/python -m tests.fuzz --seconds 120 $(if $(SEED),--seed $(SEED)))
+
+faults-long: $(STAMP)
+	@$(BIN)/python -m tests.faults $(CASE) $(if $(SEED),--seed $(SEED)) --long
+	@$(if $(CASE),,$(BIN)/python -m tests.fuzz --seconds 3600 $(if $(SEED),--seed $(SEED)))
 
 check: lint types rooms
 

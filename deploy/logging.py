@@ -11,6 +11,7 @@ import structlog
 QUIET = {
     "faust": logging.WARNING,
     "mode": logging.WARNING,
+    "mode.timers": logging.ERROR,  # a commit that takes longer than the pause between two is no news
     "aiokafka": logging.ERROR,
     "aiokafka.consumer.group_coordinator": logging.CRITICAL,  # every first start meets a coordinator that is not there yet
     "streams.store": logging.WARNING,  # Faust logs the life of a service under its module's name

@@ -36,6 +36,18 @@ HEADER_TIMESTAMP = "pingstream-timestamp"
 HEADER_ATTEMPT = "pingstream-attempt"
 HEADER_REDACTED = "pingstream-redacted"
 
+HEADER_REPLAY = "pingstream-replay"
+HEADER_REPLAY_PARTITION = "pingstream-replay-partition"
+HEADER_REPLAY_OFFSET = "pingstream-replay-offset"
+
+
+class Replay(enum.StrEnum):
+    """How far the replay of a letter is, the value of the header `pingstream-replay` of a note about it."""
+
+    BEGUN = "begun"
+    SENT = "sent"
+    NOT_SENT = "not_sent"
+
 
 class Unreadable(Exception):
     """A message that cannot be taken as it is.

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
 
 from schemas.dead_letters import (
     HEADER_ATTEMPT,
@@ -48,9 +49,10 @@ class DeadLetters:
         """Returns once every letter is acknowledged.
 
         Raises:
-            aiokafka.errors.KafkaError: one was refused.
+            aiokafka.errors.KafkaError: one was refused. Of one that its topic had no room for it has room when it comes again.
         """
         waiting: list[Any] = []
+        topics: set[str] = set()
         for letter in letters:
             value, redacted = redact(letter.value) if letter.value is not None else (None, [])
             if value is None and letter.key is None:
@@ -67,6 +69,7 @@ class DeadLetters:
             if redacted:
                 headers.append((HEADER_REDACTED, ",".join(redacted)))
             size = len(value or b"") + len(letter.key or b"") + sum(len(name) + len(text) for name, text in headers)
+            topics.add(dead_letter_topic(letter.topic))
             await self._limits.make_room(dead_letter_topic(letter.topic), size)
             waiting.append(
                 await self._producer.send(
@@ -77,4 +80,9 @@ class DeadLetters:
                     headers=[(name, text.encode(errors="replace")) for name, text in headers],
                 )
             )
-        await asyncio.gather(*waiting)
+        try:
+            await asyncio.gather(*waiting)
+        except (MessageSizeTooLargeError, RecordListTooLargeError):
+            for topic in topics:
+                await self._limits.was_refused(topic)
+            raise

@@ -38,8 +38,14 @@ class MessageLimits:
         Where that is not allowed the message is sent all the same: compressed it may fit.
         """
         needed = size + RECORD_OVERHEAD_BYTES
-        if needed <= self._limits.get(topic, self._settings.max_message_bytes):
-            return
+        if needed > self._limits.get(topic, self._settings.max_message_bytes):
+            await self._make(topic, needed)
+
+    async def was_refused(self, topic: str) -> None:
+        """Raises the limit of `topic`, that was not ours, to the setting's: something smaller was refused as too large."""
+        await self._make(topic, self._limits.get(topic, self._settings.max_message_bytes))
+
+    async def _make(self, topic: str, needed: int) -> None:
         admin = AIOKafkaAdminClient(**client_config(self._settings), client_id="pingstream")
         try:
             await admin.start()

@@ -5,6 +5,9 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from schemas.dead_letters import Outcome, Reason
+from sinks.topics import SOURCES
+
 NAMESPACE = "pingstream"
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -26,6 +29,12 @@ class Metrics:
             "events", "Messages read, by what became of them: applied, duplicate or dead.", "topic", "outcome"
         )
         self.dead_letters = counter("dead_letters", "Dead letters written, by reason.", "topic", "reason")
+        # From 0 on, or Prometheus does not see the first ones as an increase.
+        for topic in SOURCES:
+            for outcome in Outcome:
+                self.events.labels(topic, outcome)
+            for reason in Reason:
+                self.dead_letters.labels(topic, reason)
         self.activities = counter("activities", "Users in activity entries that were folded.")
         self.unknown_values = counter(
             "unknown_values",

@@ -31,6 +31,12 @@ AHEAD_MS: Final = 2 * 86_400_000
 ANY_PAST_MS: Final = 2**63 - 1
 """Record timestamps of any age are taken: history carries old ones."""
 
+START_OVER: Final = (
+    "to start over, stop the workers, delete the consumer group pingstream, the changelogs and the topics that end in .rekeyed, "
+    "drop the database, and start a worker: everything is read again"
+)
+"""What to do when there is no way on with the state. The source topics hold everything."""
+
 READY_SECONDS: Final = 30.0
 """How long a new topic may take until each of its partitions has a leader."""
 
@@ -100,8 +106,8 @@ async def ensure_topics(
     if len({counts[name] for name in same_partitions}) > 1:
         found = ", ".join(f"{name} has {counts[name]}" for name in same_partitions)
         raise TopicError(
-            f"these topics must have as many partitions as each other: {found}; "
-            "add partitions to the smaller ones, or delete those that hold nothing and let Pingstream make them"
+            f"these topics must have as many partitions as each other: {found}; scopes and accounts live where the hash of their "
+            f"key puts them, so partitions cannot be added while there is state; {START_OVER}"
         )
     return counts
 

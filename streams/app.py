@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from aiokafka.structs import TopicPartition
 from yarl import URL
 
 from schemas.settings import Settings
+from sinks.topics import START_OVER
+from streams.ledger.state import StateError
 from streams.pipeline import Pipeline
 from streams.store import Store
 
@@ -29,6 +32,20 @@ CHANGELOG_CONFIG = {
 }
 
 
+def changelog(table: str) -> str:
+    """Name of a table's changelog, as Faust has it."""
+    return f"{APP_ID}-{table}-changelog"
+
+
+def changelog_config(settings: Settings) -> dict[str, str]:
+    """Configuration of a changelog, by Kafka's names."""
+    return {
+        **CHANGELOG_CONFIG,
+        "cleanup.policy": "compact",
+        "min.insync.replicas": str(min(2, settings.replication)),
+    }
+
+
 @dataclass(frozen=True)
 class Lane:
     """What one source topic needs: its own name, the internal topic's for messages under a wrong key (both exist), how many
@@ -43,19 +60,20 @@ class Lane:
 class Source:
     """One lane of the app: its agent hands every event to `pipeline`; and what the pipeline asks of Kafka."""
 
-    def __init__(self, app: faust.App, lane: Lane, in_sync: int) -> None:
+    def __init__(self, app: faust.App, lane: Lane, config: Mapping[str, str]) -> None:
         self.lane = lane
         self.pipeline: Pipeline[Any, Any] | None = None
         self._app = app
         self._recovered: int | None = None
         self._rebalances = 0
         self._drain_to: dict[TopicPartition, int] | None = None
+        self._seen: dict[TopicPartition, int] = {}
         self.table = app.Table(
             lane.table,
             key_type=bytes,
             value_type=bytes,
             partitions=lane.partitions,
-            extra_topic_configs={**CHANGELOG_CONFIG, "min.insync.replicas": str(in_sync)},
+            extra_topic_configs=config,
         )
         self.table.on_recover(self._on_recovered)
         source = app.topic(lane.topic, lane.internal_topic, key_type=bytes, value_type=None, value_serializer="raw")
@@ -106,7 +124,13 @@ class Source:
     def assigned(self) -> set[TopicPartition]:
         """Partitions of the source and the internal topic that are ours."""
         topics = self.lane.topic, self.lane.internal_topic
-        return {tp for tp in self._app.consumer.assignment() if tp.topic in topics}
+        found = {tp for tp in self._app.consumer.assignment() if tp.topic in topics}
+        if any(tp.partition >= self.lane.partitions for tp in found):
+            raise StateError(
+                f"{self.lane.topic} had {self.lane.partitions} partitions when this worker started, and has more now; scopes and "
+                f"accounts live where the hash of their key puts them: {START_OVER}"
+            )
+        return found
 
     def start(self, partition: TopicPartition) -> int:
         """Offset from which the partition is delivered in this generation."""
@@ -125,8 +149,12 @@ class Source:
         return found
 
     def known_end(self, partition: TopicPartition) -> int:
-        """End of the partition as far as fetching has shown it."""
-        return int(self._app.consumer.highwater(partition) or 0)
+        """End of the partition as far as fetching, or a look, has shown it."""
+        return max(int(self._app.consumer.highwater(partition) or 0), self._seen.get(partition, 0))
+
+    async def look(self) -> None:
+        """Asks Kafka for the ends of our partitions: while rows wait nothing is fetched, and fetching shows no lag."""
+        self._seen = dict(await self._app.consumer.highwaters(*self.assigned()))
 
     async def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """The group's committed offsets, 0 where there is none."""
@@ -162,7 +190,18 @@ class StreamsApp:
             producer_acks=-1,
             autodiscover=False,
         )
-        self.sources = [Source(self.app, lane, min(2, settings.replication)) for lane in lanes]
+        self.sources = [Source(self.app, lane, changelog_config(settings)) for lane in lanes]
+
+    def leave(self) -> None:
+        """Nothing is acknowledged any more: Faust need not wait for that when it is stopped."""
+        if self.app.started:
+            self.app.consumer.leaving = True
+
+    @property
+    def committing_seconds(self) -> float:
+        """How long the commit that is under way has taken, 0 when there is none."""
+        since = self.app.consumer.committing_since if self.app.started else None
+        return time.monotonic() - since if since is not None else 0.0
 
 
 def _credentials(settings: Settings) -> Any:

@@ -26,10 +26,12 @@ from aiokafka.structs import TopicPartition
 
 from sinks.dead_letters import DeadLetter, DeadLetters
 from sinks.prometheus import Metrics
-from streams.changelog import Changelog
+from sinks.topics import START_OVER
+from streams.changelog import Changelog, Overtaken
 from streams.clock import AsOfClock
 from streams.forwarder import Forwarder
 from streams.ledger.records import Change, Record
+from streams.ledger.state import StateError
 from streams.originals import Originals
 from streams.rows import Progress, RowSink
 from streams.side import B, F, Side
@@ -76,15 +78,14 @@ class Source(Protocol):
     async def beginnings(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """First offsets that Kafka still has."""
 
+    async def committed(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """The group's committed offsets, 0 where there is none."""
+
     async def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Offsets that must be reached to be called caught up."""
 
     def known_end(self, partition: TopicPartition) -> int:
         """End of the partition as far as fetching has shown it."""
-
-
-class Overtaken(Exception):
-    """This worker belongs to a generation that is over."""
 
 
 @dataclass
@@ -150,6 +151,8 @@ class Pipeline(Generic[B, F]):
     async def offer(self, event: Any) -> None:
         """Takes an event: the records of one fetched batch. Waits while enough is waiting already."""
         await self._room.wait()
+        if self._stopping:
+            return  # it comes again
         size = _size(event)
         self._waiting.append((event, size))
         self._waiting_bytes += size
@@ -164,7 +167,7 @@ class Pipeline(Generic[B, F]):
         self._arrived.set()
 
     def stop(self) -> None:
-        """Lets `run` end after the flush it is in."""
+        """Lets `run` end after the flush it is in. What waits behind it comes again."""
         self._stopping = True
         self._arrived.set()
         self._room.set()
@@ -178,14 +181,17 @@ class Pipeline(Generic[B, F]):
                 continue
             await self._take_over()
             await self._gather()
-            if self._source.generation != self._generation:
+            if self._stopping or self._source.generation != self._generation:
                 continue
             events = self._take()
             if events:
                 await self._flush(events)
+            if self._stopping:
+                break
             await self._roll()
             await self._tell_progress()
             self._count_live()
+        self._drop_waiting()
 
     async def _gather(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -248,13 +254,15 @@ class Pipeline(Generic[B, F]):
         store = self._store()
         partitions = sorted({tp.partition for tp in self._source.assigned()})
         books = {p: self._side.open(p, store.of_partition(p), generation) for p in partitions}
+        await self._refuse_lost_state(books)
         for partition, book in books.items():
             if not book.settled:
                 book.settle(self._newest_epochs.get(partition, 0))
         if any(book.outrun for book in books.values()) and not await self._outlives_a_session(generation):
             return
         as_of = self._clock.day()
-        await self._write_state(
+        # Two may have recovered the same state, one of them paused since then: the first to claim it has it.
+        await self._claim(
             {
                 p: [
                     *(Change(*item) for item in store.overtaken.pop(p, {}).items()),
@@ -262,7 +270,8 @@ class Pipeline(Generic[B, F]):
                     *book.own(sorted(store.late.pop(p, ()))),
                 ]
                 for p, book in books.items()
-            }
+            },
+            store.ends,
         )
         self._books, self._generation = books, generation
         self.applied = {}
@@ -289,8 +298,30 @@ class Pipeline(Generic[B, F]):
                 )
         return True
 
+    async def _claim(self, changes: Mapping[int, list[Change]], ends: Mapping[int, int]) -> None:
+        await self._changelog.claim(changes, ends)
+        self._keep(changes)
+
+    async def _refuse_lost_state(self, books: Mapping[int, B]) -> None:
+        """Raises StateError where messages count as read whose state is not there any more: figures would begin anew."""
+        changelogs = {p: TopicPartition(self._changelog.topic, p) for p in books}
+        sources = {p: TopicPartition(self._topic, p) for p in books}
+        beginnings = await self._source.beginnings([*changelogs.values(), *sources.values()])
+        committed = await self._source.committed(list(sources.values()))
+        for p, book in books.items():
+            if beginnings[changelogs[p]]:
+                raise StateError(
+                    f"records were deleted from the changelog {self._changelog.topic}, partition {p}, up to offset "
+                    f"{beginnings[changelogs[p]]}: part of the state is lost, and figures would be wrong; {START_OVER}"
+                )
+            if not book.found and committed[sources[p]] > beginnings[sources[p]]:  # nobody has had it before
+                raise StateError(
+                    f"{self._topic}, partition {p}, is read up to offset {committed[sources[p]]}, but the changelog "
+                    f"{self._changelog.topic} has no state of it: it is lost, and figures would begin anew; {START_OVER}"
+                )
+
     async def _note_gaps(self) -> None:
-        """Messages that Kafka deleted before anybody read them: loud, and a row that an analyst can see."""
+        """Messages that Kafka deleted before anybody read them."""
         read_to = {
             TopicPartition(self._topic, partition): book.read_to
             for partition, book in self._books.items()
@@ -299,12 +330,24 @@ class Pipeline(Generic[B, F]):
         beginnings = await self._source.beginnings(list(read_to)) if read_to else {}
         for tp, offset in read_to.items():
             if beginnings[tp] > offset:
-                last = beginnings[tp] - 1
-                log.error(
-                    "messages were deleted from the topic before they were read; figures lack them",
-                    topic=tp.topic, partition=tp.partition, first_offset=offset, last_offset=last,
-                )  # fmt: skip
-                await self._rows.write_gap(tp.topic, tp.partition, offset, last, self._still_ours)
+                await self._note_gap(tp, offset, beginnings[tp] - 1)
+
+    async def _note_gap(self, tp: TopicPartition, first: int, last: int) -> None:
+        """Loud, and a row that an analyst can see."""
+        log.error(
+            "messages were deleted from the topic before they were read; figures lack them",
+            topic=tp.topic, partition=tp.partition, first_offset=first, last_offset=last,
+        )  # fmt: skip
+        await self._rows.write_gap(tp.topic, tp.partition, first, last, self._still_ours)
+
+    async def _note_gaps_before(self, records: Mapping[TopicPartition, list[Record]]) -> None:
+        """Messages that Kafka deleted while we were on the way to them. Transactions leave offsets without messages, too."""
+        for tp, some in records.items():
+            first = max(self.reached(tp), self._books[tp.partition].read_to or 0)
+            if tp.topic == self._topic and some and some[0].offset > first:
+                beginning = (await self._source.beginnings([tp]))[tp]
+                if beginning > first:
+                    await self._note_gap(tp, first, min(beginning, some[0].offset) - 1)
 
     # ---- the flush -----------------------------------------------------------------------------------------------------
 
@@ -314,6 +357,7 @@ class Pipeline(Generic[B, F]):
         records: dict[TopicPartition, list[Record]] = defaultdict(list)
         for event in events:
             records[event.message.tp].extend(event.message.value)
+        await self._note_gaps_before(records)
         folded: dict[int, F] = {}
         for partition in sorted({tp.partition for tp in records}):
             own, forwarded = (

@@ -41,6 +41,7 @@ class Book(Protocol[F_co]):
     epoch: int
     rolled_to: int
     settled: bool
+    found: bool
     outrun: bool
     newest_timestamp: int
 

@@ -30,6 +30,8 @@ class Store(memory.Store):  # type: ignore[misc]
         it and us may still write over them, if it was paused as well."""
         self._epochs: dict[int, bytes] = {}
         """The highest epoch in what was recovered."""
+        self.ends: dict[int, int] = {}
+        """Offset behind the last record that was recovered, of each partition that has one."""
 
     def _clear(self) -> None:
         super()._clear()
@@ -37,6 +39,7 @@ class Store(memory.Store):  # type: ignore[misc]
         self.overtaken.clear()
         self.late.clear()
         self._epochs.clear()
+        self.ends.clear()
 
     def apply_changelog_batch(
         self, batch: Iterable[EventT], to_key: Callable[[Any], Any], to_value: Callable[[Any], Any]
@@ -46,6 +49,7 @@ class Store(memory.Store):  # type: ignore[misc]
             message = event.message
             key, value, partition = message.key, message.value, message.partition
             values = self._partitions[partition]
+            self.ends[partition] = message.offset + 1
             known = values.get(key)
             if value is None:
                 continue
@@ -83,6 +87,7 @@ class Store(memory.Store):  # type: ignore[misc]
         self.overtaken.pop(partition, None)
         self.late.pop(partition, None)
         self._epochs.pop(partition, None)
+        self.ends.pop(partition, None)
 
     async def on_recovery_completed(self, active_tps: set[Any], standby_tps: set[Any]) -> None:
         """Drops partitions that are not ours any more. The app's other tables have others."""

@@ -25,9 +25,9 @@ from sinks.kafka_client import client_config
 from sinks.message_limits import MessageLimits
 from sinks.prometheus import Metrics
 from sinks.topics import BILLING_EVENTS, USAGE_PINGS, TopicSpec, ensure_topics
-from streams.app import APP_ID, Lane, Source, StreamsApp
+from streams.app import APP_ID, Lane, Source, StreamsApp, changelog, changelog_config
 from streams.billing import BillingSide
-from streams.changelog import Changelog
+from streams.changelog import Changelog, Overtaken
 from streams.clock import AsOfClock
 from streams.forwarder import Forwarder, partition_of
 from streams.ledger import example
@@ -51,9 +51,14 @@ GC_THRESHOLDS = (200_000, 20, 100)
 """A batch makes some 100,000 short-lived objects and no cycles; by Python's own thresholds a quarter of the time went to
 looking for some."""
 
+LOOK_SECONDS = 5.0
 STOP_SECONDS = 3.5
+FLUSH_STOP_SECONDS = 2.0
+"""Of these, what the pipelines have for the flush they are in."""
 READY_SECONDS = 600.0
 """A worker that is not ready in this time ends, to be started again: recovery hangs."""
+COMMIT_SECONDS = 120.0
+"""So does one whose commit takes so long."""
 
 
 def rekeyed(topic: str) -> str:
@@ -97,6 +102,8 @@ class Worker:
         self._new_key = new_key
         self._stop = asyncio.Event()
         self._ended: str | None = None
+        self._leaving = False
+        """Faust is being stopped: what a pipeline still asks of it fails."""
         self.metrics = Metrics(version("pingstream"))
 
     async def run(self) -> int:
@@ -117,8 +124,8 @@ class Worker:
             enable_idempotence=True,
             compression_type="snappy",  # aiokafka has lz4 at its slowest level only
             max_batch_size=900_000,
-            # A letter holds a message as it came; what the broker took it takes again, compressed.
-            max_request_size=max(64 * 1024 * 1024, 2 * settings.max_message_bytes),
+            # A letter holds a message as it came. What the broker took it takes again, packed, however large it is unpacked.
+            max_request_size=2**31 - 1,
         )
         await producer.start()
         rows = [RowSink(self._connect, settings.database, self.metrics) for _ in streams.sources]
@@ -148,10 +155,14 @@ class Worker:
         for task in work:
             task.add_done_callback(self._pipeline_ended)
         watch = asyncio.create_task(self._watch(streams, pipelines, rows, ends))
+        look = asyncio.create_task(self._look(streams, pipelines))
         starting = asyncio.create_task(self._join(streams, pipelines))
         starting.add_done_callback(self._faust_ended)
         await self._stop.wait()
         watch.cancel()
+        look.cancel()
+        if self._ended is not None:
+            log.error("worker ends", reason=self._ended)  # at once: what it ends for may hang on the way out, too
         self._end_in_any_case()
         self.metrics.ready.set(0)
         await self._end(streams, pipelines, work)
@@ -162,7 +173,6 @@ class Worker:
         for sink in rows:
             sink.close()
         if self._ended is not None:
-            log.error("worker ends", reason=self._ended)
             return 1
         log.info("worker ends", reason="drained" if self._drain else "asked to")
         return 0
@@ -223,9 +233,13 @@ class Worker:
     async def _topics(self) -> list[Lane]:
         """Makes what is missing."""
         counts = await ensure_topics(self._settings)
-        for topic in TABLES:
-            internal = TopicSpec(rekeyed(topic), counts[topic])
-            await ensure_topics(self._settings, [internal], same_partitions=(topic, rekeyed(topic)))
+        for topic, table in TABLES.items():
+            others = [
+                TopicSpec(rekeyed(topic), counts[topic]),
+                # Faust would make it as well, but only after it has looked for it in vain.
+                TopicSpec(changelog(table), counts[topic], changelog_config(self._settings)),
+            ]
+            await ensure_topics(self._settings, others, same_partitions=(topic, *(other.name for other in others)))
         return [Lane(topic, rekeyed(topic), counts[topic], table) for topic, table in TABLES.items()]
 
     async def _ends(self, lanes: Sequence[Lane]) -> dict[TopicPartition, int]:
@@ -249,7 +263,11 @@ class Worker:
             log.error("the state cannot be used", reason=str(error))
             sys.stderr.flush()
             os._exit(2)
-        if not work.cancelled() and (error := work.exception()) is not None:
+        if not work.cancelled() and isinstance(error := work.exception(), Overtaken):
+            log.error("ending without an acknowledgement", reason=str(error))
+            sys.stderr.flush()
+            os._exit(1)
+        if not work.cancelled() and (error := work.exception()) is not None and not self._leaving:
             # Nothing may run on: not a commit, not another batch. What is unacknowledged comes again.
             log.error(
                 "the pipeline failed, ending without an acknowledgement", error=repr(error)[:2000], exc_info=error
@@ -281,12 +299,28 @@ class Worker:
                     f"not ready for {READY_SECONDS:.0f} s: state is not recovered, or no partitions are assigned"
                 )
                 self._stop.set()
+            if streams.committing_seconds > COMMIT_SECONDS:
+                self._ended = f"a commit hangs: Kafka has not answered it for {COMMIT_SECONDS:.0f} s"
+                self._stop.set()
             crashed = streams.app.crash_reason
             if crashed is not None or streams.app.should_stop:
                 self._ended = f"Faust stopped: {crashed!r}"
                 self._stop.set()
-            if self._drain and ready and await self._all_drained(streams, pipelines, ends):
-                self._stop.set()
+            if self._drain and ready:
+                with contextlib.suppress(TimeoutError):  # of a commit that hangs; seen above
+                    if await asyncio.wait_for(self._all_drained(streams, pipelines, ends), COMMIT_SECONDS + 1):
+                        self._stop.set()
+
+    async def _look(self, streams: StreamsApp, pipelines: Sequence[Pipeline[Any, Any]]) -> None:
+        """Keeps the lag true while rows wait."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            for source, pipeline in zip(streams.sources, pipelines, strict=True):
+                if pipeline.ready and pipeline.oldest_unflushed > LOOK_SECONDS:
+                    with contextlib.suppress(
+                        Exception
+                    ):  # Kafka is away too, or partitions move: the next look will tell
+                        await asyncio.wait_for(source.look(), LOOK_SECONDS)
 
     async def _all_drained(
         self, streams: StreamsApp, pipelines: Sequence[Pipeline[Any, Any]], ends: Mapping[TopicPartition, int]
@@ -299,33 +333,37 @@ class Worker:
         await streams.app.consumer.commit()
         for source, pipeline in both:
             own = {tp: end for tp, end in ends.items() if tp.topic == source.lane.topic}
-            committed = await source.committed(list(own))
-            if any(committed[tp] < end for tp, end in own.items()):
+            if await self._behind(source, own):
                 return False
             # What is forwarded may be forwarded once more before it is committed: so first what is committed, then what there is.
             internal = [TopicPartition(source.lane.internal_topic, tp.partition) for tp in own]
-            committed = await source.committed(internal)
-            forwarded = await source.ends(internal)
-            if any(committed[tp] < end for tp, end in forwarded.items()):
+            if await self._behind(source, await source.ends(internal)):
                 return False
             if not pipeline.is_rolled({tp.partition for tp in source.assigned()}):
                 return False
         return True
 
+    async def _behind(self, source: Source, ends: Mapping[TopicPartition, int]) -> bool:
+        """Whether something before these offsets is not committed. Of what Kafka has deleted, nothing ever is."""
+        committed, beginnings = await source.committed(list(ends)), await source.beginnings(list(ends))
+        return any(max(committed[tp], beginnings[tp]) < end for tp, end in ends.items())
+
     async def _end(
         self, streams: StreamsApp, pipelines: Sequence[Pipeline[Any, Any]], work: Sequence[asyncio.Task[None]]
     ) -> None:
-        """Faust first: it waits for the acknowledgements of what is under way and commits them; then the pipelines."""
+        """The pipelines first, after the flush they are in; then Faust, which commits what they have acknowledged."""
+        for pipeline in pipelines:
+            pipeline.stop()
+        until = asyncio.get_running_loop().time() + STOP_SECONDS
+        await asyncio.wait(work, timeout=FLUSH_STOP_SECONDS)
+        self._leaving = True
+        streams.leave()
         try:
-            await asyncio.wait_for(streams.app.stop(), STOP_SECONDS)
+            await asyncio.wait_for(streams.app.stop(), until - asyncio.get_running_loop().time())
         except TimeoutError:
             log.warning("Faust did not stop in time; what is not committed comes again")
         except Exception as exc:
             log.warning("Faust stopped with an error", error=repr(exc))
-        for pipeline in pipelines:
-            pipeline.stop()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.gather(*work), 0.5)
 
     def _refresh(self, streams: StreamsApp, pipelines: Sequence[Pipeline[Any, Any]]) -> None:
         metrics = self.metrics

@@ -28,6 +28,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from deploy.kafka.broker import LocalBroker
 from deploy.message import Message
 from deploy.producing import produce
+from schemas.dead_letters import HEADER_ATTEMPT
 from schemas.settings import PREFIX, Settings
 from sinks.clickhouse.connection import connect
 from sinks.topics import USAGE_PINGS
@@ -101,13 +102,20 @@ class Process:
     """
 
     def __init__(
-        self, arguments: Sequence[str], folder: Path, log: Path, program: Sequence[str] = ("-m", "deploy.cli.main")
+        self,
+        arguments: Sequence[str],
+        folder: Path,
+        log: Path,
+        program: Sequence[str] = ("-m", "deploy.cli.main"),
+        *,
+        command: Sequence[str] = (sys.executable,),
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         self.log_file = log
         with log.open("wb") as err:
             self._process = subprocess.Popen(
-                [sys.executable, *program, *arguments],
-                cwd=folder, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=err,
+                [*command, *program, *arguments], cwd=folder, env=environment() | dict(variables or {}),
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=err,
             )  # fmt: skip
 
     @property
@@ -360,7 +368,10 @@ async def _read(bootstrap: str, topic: str) -> list[ConsumerRecord]:
 
 def expected(records: Iterable[ConsumerRecord], as_of: dt.date, **rules: Any) -> BillingExpected:
     """What the oracle says to records that were read back."""
-    plain = [Record(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value) for r in records]
+    plain = [
+        Record(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, int(dict(r.headers).get(HEADER_ATTEMPT, 0)))
+        for r in records
+    ]
     return expect(plain, Rules(as_of, **rules))
 
 

@@ -4,37 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import logging
-from collections.abc import AsyncIterator, Collection
-from typing import Any, Final, NamedTuple
+import re
+from collections.abc import Collection
+from typing import Any, Final
 
 import click
 import msgspec
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
 
 from deploy.cli.errors import Failure, WrongUse
 from deploy.cli.options import with_settings
+from deploy.cli.progress import progress_bar
 from deploy.cli.question import Answer
 from deploy.cli.tables import FORMATS, Format, write
-from schemas.dead_letters import (
-    HEADER_ATTEMPT,
-    HEADER_ERROR,
-    HEADER_OFFSET,
-    HEADER_PARTITION,
-    HEADER_REASON,
-    HEADER_TIMESTAMP,
-    HEADER_TOPIC,
-    Reason,
-)
+from deploy.letters import Letter, Note, Place, opened
+from deploy.replaying import Choice, Plan, carry_out, plan
+from schemas.dead_letters import Reason, Replay
 from schemas.settings import Settings
-from sinks.kafka_client import BrokerRefused, BrokerUnavailable, client_config, wait_for_broker
 from sinks.topics import SOURCES, dead_letter_topic
-
-PATIENCE_SECONDS: Final = 5.0
-STALL_SECONDS: Final = 30.0
-FETCH_BYTES: Final = 4 * 1024 * 1024
 
 COLUMNS: Final = {
     "topic": "String",
@@ -44,31 +30,36 @@ COLUMNS: Final = {
     "received_at": "DateTime64(3, 'UTC')",
     "bytes": "UInt64",
     "attempt": "UInt32",
+    "replayed_to": "String",
     "error": "String",
 }
-"""Of `dlq list`, with ClickHouse's types: what is shared with the table `dead_letter` is named as there."""
+"""Of `dlq list`, with ClickHouse's types: what is shared with the table `dead_letter` is named as there. `replayed_to`:
+partition/offset in the source topic."""
 
 
-class Place(NamedTuple):
-    """Where the message of a letter stands: what names the letter."""
+class Moment(click.ParamType):
+    """An ISO instant with an offset, or a UTC day; milliseconds since 1970. `end`: a day means its end."""
 
-    topic: str
-    partition: int
-    offset: int
+    name = "moment"
+
+    def __init__(self, *, end: bool) -> None:
+        self._end = end
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            moment = dt.datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a day, as in 2026-11-20, nor an instant, as in 2026-11-20T08:15:00Z")
+        if re.fullmatch(r"[\d-]+", value):
+            moment = moment.replace(tzinfo=dt.UTC) + dt.timedelta(days=1 if self._end else 0)
+        elif moment.tzinfo is None:
+            self.fail(f"{value!r} has no offset: write 2026-11-20T08:15:00Z or 2026-11-20T09:15:00+01:00")
+        return round(moment.timestamp() * 1000)
 
 
-class Letter(NamedTuple):
-    """A letter as it was read. `timestamp`: the message's received time, milliseconds since 1970."""
-
-    place: Place
-    reason: str
-    error: str
-    timestamp: int
-    attempt: int
-    record: ConsumerRecord[bytes | None, bytes | None]
-
-
-@click.group("dlq", short_help="Dead letters: list them, show one.")
+@click.group("dlq", short_help="Dead letters: list them, show one, put them back.")
 def command() -> None:
     """Dead letters: messages that could not be taken, or from which entries were taken out.
 
@@ -79,6 +70,7 @@ def command() -> None:
     Examples:
       pingstream dlq list --reason invalid
       pingstream dlq show usage-pings 2 1205
+      pingstream dlq replay --reason too_large --dry-run
     """
 
 
@@ -128,7 +120,7 @@ def show_letter(settings: Settings, topic: str, partition: int, offset: int, raw
       pingstream dlq show usage-pings 2 1205 --raw > message.json
     """
     place = Place(topic, partition, offset)
-    letter = asyncio.run(_find(settings, place))
+    letter, sent = asyncio.run(_find(settings, place))
     if letter is None:
         raise WrongUse(
             f"{dead_letter_topic(topic)} on {settings.kafka} holds no letter about partition {partition}, offset {offset} "
@@ -142,6 +134,8 @@ def show_letter(settings: Settings, topic: str, partition: int, offset: int, raw
         return
     for name, content in letter.record.headers:
         click.echo(f"{_visible(name)}: {_visible(content.decode(errors='backslashreplace'))}")
+    if sent is not None:
+        click.echo(f"put back: partition {sent.partition}, offset {sent.offset} of {topic}")
     key = letter.record.key
     click.echo("key: " + ("(none)" if key is None else _visible(key.decode(errors="backslashreplace"))))
     click.echo(f"message: {'(none)' if value is None else f'{len(value):,} bytes'}\n")
@@ -149,114 +143,155 @@ def show_letter(settings: Settings, topic: str, partition: int, offset: int, raw
         click.echo(_readable(value))
 
 
+@command.command("replay", short_help="Put dead letters back into their topics.")
+@click.option("--topic", type=click.Choice(SOURCES), default=None, help="Only letters about messages of this topic.")
+@click.option(
+    "--reason",
+    "reasons",
+    type=click.Choice([str(reason) for reason in Reason]),
+    multiple=True,
+    help="Only this reason; may be given more than once.",
+)
+@click.option(
+    "--since",
+    type=Moment(end=False),
+    metavar="WHEN",
+    help="Only messages received at or after: an instant or a UTC day.",
+)
+@click.option(
+    "--until",
+    type=Moment(end=True),
+    metavar="WHEN",
+    help="Only messages received before an instant, or up to a UTC day's end.",
+)
+@click.option("--partition", type=click.IntRange(0), default=None, help="With --topic: only of this partition.")
+@click.option("--offset", type=click.IntRange(0), default=None, help="With --partition: only this letter.")
+@click.option(
+    "--limit-attempts",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="Letters that were put back so often already are refused.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@with_settings
+def replay_letters(
+    settings: Settings,
+    topic: str | None,
+    reasons: tuple[str, ...],
+    since: int | None,
+    until: int | None,
+    partition: int | None,
+    offset: int | None,
+    limit_attempts: int,
+    dry_run: bool,
+) -> None:
+    """Put dead letters back into their source topics, behind everything that is there: all of them, or those that are chosen.
+
+    A message goes back with its key and the bytes of its letter, and is received now: what of it is late or future is judged
+    anew, so what was late stays late. Its header pingstream-attempt is one higher. If it dies again there is a new letter
+    with that attempt, until --limit-attempts.
+
+    Each letter is put back once: notes beside the letters tell which were, also after a replay that was interrupted. Let one
+    replay end before the next. History that is still to be loaded must be loaded before: behind a message received now, what
+    is more than 36 days older is late.
+
+    Exit code 1 if a letter was refused, because of its attempts or by the broker.
+
+    \b
+    Examples:
+      pingstream dlq replay --dry-run
+      pingstream dlq replay --reason too_large
+      pingstream dlq replay --topic billing-events --reason unknown_type --since 2026-11-01 --until 2026-11-20
+      pingstream dlq replay --topic usage-pings --partition 2 --offset 1205
+    """
+    if partition is not None and topic is None:
+        raise WrongUse("--partition needs --topic: partitions are numbered in each topic")
+    if offset is not None and partition is None:
+        raise WrongUse("--offset needs --partition: offsets are counted in each partition")
+    choice = Choice((topic,) if topic else SOURCES, reasons, since, until, partition, offset)
+    asyncio.run(_replay(settings, choice, limit_attempts, dry_run))
+
+
 async def _rows(settings: Settings, topics: Collection[str], reason: str | None) -> dict[Place, list[Any]]:
     """Columns after the place of every letter, the newest copy of each: a crash may have written one twice."""
     rows: dict[Place, list[Any]] = {}
-    async for letter in _letters(settings, topics):
-        received = dt.datetime.fromtimestamp(letter.timestamp / 1000, dt.UTC)
-        text = received.strftime("%Y-%m-%d %H:%M:%S.") + f"{letter.timestamp % 1000:03d}"
-        size = len(letter.record.value or b"")
-        rows[letter.place] = [letter.reason, text, size, letter.attempt, letter.error]
-    return {place: row for place, row in rows.items() if reason is None or row[0] == reason}
-
-
-async def _find(settings: Settings, place: Place) -> Letter | None:
-    found = None
-    async for letter in _letters(settings, (place.topic,)):
-        if letter.place == place:
-            found = letter
-    return found
-
-
-async def _letters(settings: Settings, topics: Collection[str]) -> AsyncIterator[Letter]:
-    """Every letter about messages of these topics that is there now, oldest first in each partition.
-
-    Raises:
-        Failure: no broker, or it stops answering.
-        WrongUse: the broker refuses us.
-    """
-    try:
-        await wait_for_broker(settings, patience=PATIENCE_SECONDS, say=_say)
-    except BrokerRefused as exc:
-        raise WrongUse(str(exc)) from None
-    except BrokerUnavailable as exc:
-        raise Failure(str(exc)) from None
-    logging.getLogger("aiokafka").addHandler(logging.NullHandler())  # what it logs is raised here, or mended
-    admin = AIOKafkaAdminClient(**client_config(settings), client_id="pingstream")
-    consumer = AIOKafkaConsumer(
-        **client_config(settings),
-        client_id="pingstream",
-        enable_auto_commit=False,
-        max_partition_fetch_bytes=FETCH_BYTES,
-    )
-    strangers = 0
-    try:
-        await admin.start()
-        await consumer.start()
-        async for record in _records(admin, consumer, topics):
-            letter = _letter(record)
-            if letter is None:
-                strangers += 1
-            else:
-                yield letter
-    except KafkaError as exc:
-        raise Failure(f"the dead letters on {settings.kafka} cannot be read: {exc!r}") from None
-    finally:
-        await consumer.stop()
-        await admin.close()
-    if strangers:
-        _say(f"{strangers:,} records there are no letters: they lack the headers of one")
-
-
-async def _records(
-    admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer, topics: Collection[str]
-) -> AsyncIterator[ConsumerRecord[bytes | None, bytes | None]]:
-    # All topics are asked for, none by name: to be asked for a missing one can make a broker create it.
-    present: dict[str, list[dict[str, Any]]] = {
-        topic["topic"]: topic["partitions"] for topic in await admin.describe_topics()
+    replayed: dict[Place, str] = {}
+    async with opened(settings, _say) as mail:
+        async for found in mail.read(topics):
+            if isinstance(found, Note):
+                if found.stage is Replay.SENT:
+                    replayed[found.place] = f"{found.partition}/{found.offset}"
+                continue
+            received = dt.datetime.fromtimestamp(found.timestamp / 1000, dt.UTC)
+            text = received.strftime("%Y-%m-%d %H:%M:%S.") + f"{found.timestamp % 1000:03d}"
+            size = len(found.record.value or b"")
+            rows[found.place] = [found.reason, text, size, found.attempt, found.error]
+    return {
+        place: [*row[:-1], replayed.get(place, ""), row[-1]]
+        for place, row in rows.items()
+        if reason is None or row[0] == reason
     }
-    partitions = [
-        TopicPartition(name, number)
-        for name in map(dead_letter_topic, topics)
-        for number in sorted(partition["partition"] for partition in present.get(name, ()))
-    ]
-    if not partitions:
-        return
-    ends = await consumer.end_offsets(partitions)
-    positions = await consumer.beginning_offsets(partitions)
-    loop = asyncio.get_running_loop()
-    for partition in partitions:
-        consumer.assign([partition])
-        consumer.seek(partition, positions[partition])
-        deadline = loop.time() + STALL_SECONDS
-        while await consumer.position(partition) < ends[partition]:
-            batch = await consumer.getmany(partition, timeout_ms=500)
-            for record in batch.get(partition, ()):
-                if record.offset < ends[partition]:
-                    yield record
-            if batch:
-                deadline = loop.time() + STALL_SECONDS
-            elif loop.time() > deadline:
-                raise Failure(
-                    f"{partition.topic} cannot be read: its partition {partition.partition} gave nothing for "
-                    f"{STALL_SECONDS:.0f} s; look at the broker's log"
-                )
 
 
-def _letter(record: ConsumerRecord[bytes | None, bytes | None]) -> Letter | None:
-    """The letter in a record, None where it lacks a header or holds nonsense."""
-    headers = {name: content.decode(errors="replace") for name, content in record.headers}
-    try:
-        return Letter(
-            Place(headers[HEADER_TOPIC], int(headers[HEADER_PARTITION]), int(headers[HEADER_OFFSET])),
-            headers[HEADER_REASON],
-            headers[HEADER_ERROR],
-            int(headers[HEADER_TIMESTAMP]),
-            int(headers[HEADER_ATTEMPT]),
-            record,
+async def _find(settings: Settings, place: Place) -> tuple[Letter | None, Note | None]:
+    """The letter about the message there, and where it was put back, if it was."""
+    letter = sent = None
+    async with opened(settings, _say) as mail:
+        async for found in mail.read((place.topic,)):
+            if found.place != place:
+                continue
+            if isinstance(found, Letter):
+                letter = found
+            elif found.stage is Replay.SENT:
+                sent = found
+    return letter, sent
+
+
+async def _replay(settings: Settings, choice: Choice, limit: int, dry_run: bool) -> None:
+    too_large: list[Place] = []
+    async with opened(settings, _say) as mail:
+        found = await plan(mail, choice, limit)
+        if found.done:
+            _say(f"{_letters(len(found.done))} put back before: not again")
+        if dry_run:
+            click.echo(f"{_would(found)}; nothing was done")
+        else:
+            with progress_bar("letters", len(found.letters)) as advance:
+                done = await carry_out(settings, mail, found, advance)
+            if done.found:
+                _say(f"{_letters(done.found)} put back already by a replay that was interrupted")
+            each = " and ".join(f"{number:,} into {topic}" for topic, number in sorted(done.sent.items()))
+            click.echo(f"put back {each or 'no letters'}")
+            too_large = done.too_large
+    complaints = []
+    if too_large:
+        first = too_large[0]
+        complaints.append(
+            f"{_letters(len(too_large))} refused by the broker as too large, the first about partition {first.partition}, "
+            f"offset {first.offset} of {first.topic}: raise the topic's max.message.bytes"
         )
-    except (KeyError, ValueError):
-        return None
+    if found.refused:
+        complaints.append(
+            f"{_letters(len(found.refused))} refused: put back {limit:,} times already, and dead again each time; mend the "
+            "cause, then raise --limit-attempts"
+        )
+    if complaints:
+        raise Failure("\n".join(complaints))
+
+
+def _would(found: Plan) -> str:
+    topics: dict[str, list[str]] = {}
+    for (topic, reason), number in sorted(found.counts().items()):
+        topics.setdefault(topic, []).append(f"{number:,} {reason}")
+    if not topics:
+        return "would put back no letters"
+    each = " and ".join(f"{', '.join(reasons)} into {topic}" for topic, reasons in topics.items())
+    return f"would put back {each} ({found.size:,} bytes)"
+
+
+def _letters(number: int) -> str:
+    return "1 letter was" if number == 1 else f"{number:,} letters were"
 
 
 def _readable(value: bytes) -> str:

@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from deploy.cli.errors import WrongUse
 from deploy.cli.options import with_settings
+from deploy.cli.progress import progress_bar
 from deploy.fleet import Fleet, FleetSpec
 from deploy.fleet.spec import usual_accounts
 from deploy.message import Message
@@ -141,7 +138,7 @@ def command(settings: Settings, **options: Any) -> None:
     if received == "now":
         messages = (message._replace(timestamp_ms=time.time_ns() // 1_000_000) for message in messages)
 
-    with _progress(fleet) as sent:
+    with progress_bar("messages", fleet.expected_messages()) as sent:
         if out is not None:
             done = _write(messages, out, sent)
         else:
@@ -179,18 +176,6 @@ def _is_json_line(value: bytes) -> bool:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
-
-
-@contextmanager
-def _progress(fleet: Fleet) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error when that is a terminal, nothing otherwise."""
-    if not sys.stderr.isatty():
-        yield lambda number: None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("messages", total=fleet.expected_messages())
-        yield lambda number: progress.advance(task, number)
 
 
 def _say(sentence: str) -> None:

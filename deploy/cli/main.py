@@ -19,7 +19,7 @@ COMMANDS = {
     "migrate": "Bring ClickHouse to the current schema.",
     "kpi": "A KPI view in the terminal.",
     "sql": "Any query, also while an embedded worker runs.",
-    "dlq": "Dead letters: list them, show one.",
+    "dlq": "Dead letters: list them, show one, put them back.",
     "doctor": "Look at broker, ClickHouse, topics, clocks and settings; say what to do.",
 }
 

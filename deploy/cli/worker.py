@@ -26,7 +26,14 @@ from deploy.clickhouse.door import Door
 from deploy.logging import configure
 from deploy.pseudonym_key import pseudonym_key
 from schemas.settings import Settings
-from sinks.clickhouse.connection import ConnectionFailed, ConnectionRefused, EngineInUse, connect, open_engine
+from sinks.clickhouse.connection import (
+    ConnectionFailed,
+    ConnectionRefused,
+    EngineInUse,
+    WrongPassword,
+    connect,
+    open_engine,
+)
 from sinks.clickhouse.schema import SchemaError, migrate
 from sinks.kafka_client import BrokerRefused, BrokerUnavailable, wait_for_broker
 from sinks.topics import TopicError
@@ -85,7 +92,7 @@ def _run(settings: Settings, key: bytes, client: Callable[[], Client], drain: bo
     try:
         worker = Worker(settings, client, key, web, drain=drain, new_key=new_key)
         return asyncio.run(_start(settings, client, worker))
-    except (BrokerRefused, TopicError, SchemaError) as exc:
+    except (BrokerRefused, TopicError, SchemaError, WrongPassword) as exc:
         raise WrongUse(str(exc)) from None
     except (BrokerUnavailable, ConnectionFailed) as exc:
         raise Failure(str(exc)) from None

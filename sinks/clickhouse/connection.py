@@ -36,7 +36,7 @@ from clickhouse_connect.driver.httputil import get_pool_manager
 
 from sinks.clickhouse.engine_lock import EngineInUse, EngineLock, find_door, publish_door, withdraw_door
 
-__all__ = ["ConnectionFailed", "ConnectionRefused", "Engine", "EngineInUse", "connect", "open_engine"]
+__all__ = ["ConnectionFailed", "ConnectionRefused", "Engine", "EngineInUse", "WrongPassword", "connect", "open_engine"]
 
 # A naive datetime handed to an insert is UTC, as it is when it is read; the default would be the machine's zone.
 common.set_setting("naive_datetime_insert", "server")
@@ -71,6 +71,10 @@ class ConnectionFailed(Exception):
 
 class ConnectionRefused(ConnectionFailed):
     """ClickHouse answers and says no: waiting does not help."""
+
+
+class WrongPassword(ConnectionRefused):
+    """ClickHouse does not know this user with this password: a restart does not help either."""
 
 
 class _Running:
@@ -283,7 +287,7 @@ def _connect_server(dsn: str, database: str | None, password: str | None = None)
     except ClickHouseError as exc:
         code = getattr(exc, "code", None)
         if code in (192, 193, 194, 516):
-            raise ConnectionRefused(f"ClickHouse at {address} refuses this user name and password") from None
+            raise WrongPassword(f"ClickHouse at {address} refuses this user name and password") from None
         if code:
             raise ConnectionRefused(f"ClickHouse at {address} refuses: {exc}") from None
         raise ConnectionFailed(

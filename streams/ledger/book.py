@@ -199,6 +199,8 @@ class Book:
         self._arrived: dict[tuple[int, int], int] = {}
         self.settled = False
         """The epoch is known to be above those of the sink's rows."""
+        self.found = False
+        """There is state of an owner before us."""
         self.outrun = False
         """The state was owned in a later generation than ours."""
         own = values.get(partition_key(partition))
@@ -206,6 +208,7 @@ class Book:
             version, state = decode_partition(own)
             self._check_key(state.fingerprint)
             self.epoch = next_epoch(version.epoch, state.generation, generation)
+            self.found = True
             self.outrun = state.generation > generation
             self._newest_before = state.newest_before
             if state.newest_before:
@@ -500,13 +503,14 @@ class Book:
         scope = self._scope(case.scope)
         place = *case.place, case.delivery
         again = False
-        if (case.key, case.recorded_at) in scope.pings:
-            known = scope.pings.place(case.key, case.recorded_at, case.place[0])
-            again = known == place
-            if known is not None and known[:2] == case.place and not again:
+        is_known = (case.key, case.recorded_at) in scope.pings
+        if is_known:
+            known = scope.pings.places(case.key, case.recorded_at, case.place[0])
+            again = place in known
+            if not again and any(other[:2] == case.place for other in known):
                 return  # forwarded twice: a crash came between the forward and the commit
             # A dead message ahead of the one that was applied comes again, after a crash, as what it was.
-            was_dead = case.row is None and known is not None and known[1] > case.place[1]
+            was_dead = case.row is None and bool(known) and min(known)[1] > case.place[1]
             if not again and not case.attempt and not was_dead:
                 out.tally.outcomes[Outcome.DUPLICATE] += 1
                 return
@@ -518,7 +522,7 @@ class Book:
         if work is None:
             work = touched[case.scope] = _Touched()
         self._apply(case, work)
-        if again:
+        if is_known:
             scope.pings.add_again(case.key, case.recorded_at, place, self._flush)
             work.again = True
             if case.entries:
@@ -526,6 +530,7 @@ class Book:
                 work.last = max(work.last, *(entry.day for entry in case.entries))
         else:
             scope.pings.add(case.key, case.recorded_at, place, self._flush)
+        if not again:
             work.new_ping = True
         if case.late or case.future:
             reason = Reason.FUTURE if case.future else Reason.LATE

@@ -28,11 +28,12 @@ Place = tuple[int, int, int]
 
 
 class _Recent(NamedTuple):
-    """Places of pings of one source partition: those of the newest flush, and older ones that have not come again."""
+    """Places of pings of one source partition: those of the newest flush, and older ones that have not come again. A ping has
+    more than one when it was put back from the dead letters."""
 
     flush: int
-    now: dict[tuple[PingKey, int], Place]
-    before: dict[tuple[PingKey, int], Place]
+    now: dict[tuple[PingKey, int], tuple[Place, ...]]
+    before: dict[tuple[PingKey, int], tuple[Place, ...]]
 
 
 class PingLog:
@@ -73,23 +74,30 @@ class PingLog:
         if recent is None or recent.flush != flush:
             recent = self._recent[place[0]] = _Recent(flush, {}, {})
         recent.before.clear()
-        recent.now[key, recorded_at] = place
+        recent.now[key, recorded_at] = (*recent.now.get((key, recorded_at), ()), place)
 
     def add_again(self, key: PingKey, recorded_at: int, place: Place, flush: int) -> None:
-        """A message came again, in this flush: until its rows are accepted it is as recent as a new one."""
-        recent = self._recent[place[0]]
-        if recent.flush != flush:
-            recent = self._recent[place[0]] = _Recent(flush, {}, recent.before | recent.now)
-        recent.before.pop((key, recorded_at), None)
-        recent.now[key, recorded_at] = place
+        """A message came again, in this flush, or was put back: until its rows are accepted it is as recent as a new one. It may
+        have come before without our knowing, so it does not say that others are done with."""
+        recent = self._recent.get(place[0])
+        if recent is None:
+            recent = self._recent[place[0]] = _Recent(flush, {}, {})
+        elif recent.flush != flush:
+            before = recent.before
+            for other, places in recent.now.items():
+                before[other] = (*before.get(other, ()), *places)
+            recent = self._recent[place[0]] = _Recent(flush, {}, before)
+        ping = key, recorded_at
+        recent.before[ping] = tuple(other for other in recent.before.get(ping, ()) if other != place)
+        recent.now[ping] = (*(other for other in recent.now.get(ping, ()) if other != place), place)
 
-    def place(self, key: PingKey, recorded_at: int, partition: int) -> Place | None:
+    def places(self, key: PingKey, recorded_at: int, partition: int) -> tuple[Place, ...]:
         """Where a known ping came from, if that was lately and from this source partition."""
         recent = self._recent.get(partition)
         if recent is None:
-            return None
+            return ()
         ping = key, recorded_at
-        return recent.now.get(ping) or recent.before.get(ping)
+        return recent.now.get(ping, ()) + recent.before.get(ping, ())
 
     @property
     def recent(self) -> list[tuple[PingKey, int, Place]]:
@@ -97,7 +105,8 @@ class PingLog:
         return [
             (key, recorded_at, place)
             for recent in self._recent.values()
-            for (key, recorded_at), place in (*recent.before.items(), *recent.now.items())
+            for (key, recorded_at), places in (*recent.before.items(), *recent.now.items())
+            for place in places
         ]
 
     def load_recent(self, recent: list[tuple[PingKey, int, Place]]) -> None:

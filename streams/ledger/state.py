@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import msgspec
@@ -65,6 +67,18 @@ _encode = msgspec.msgpack.Encoder().encode
 
 class StateError(Exception):
     """State that cannot be used: of a newer program, under another pseudonym key, or with a part missing."""
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Reading of a record: what is no state is a StateError, whatever a decoder makes of it."""
+    try:
+        yield
+    except (msgspec.MsgspecError, struct.error, zstandard.ZstdError, ValueError, LookupError) as exc:
+        raise StateError(
+            f"a record of the state in the changelog cannot be read ({type(exc).__name__}): it was not written by this program, "
+            "or was damaged; docs/operations.md says how to start over"
+        ) from exc
 
 
 class Version(NamedTuple):
@@ -197,7 +211,8 @@ def _part_key(digest: bytes, parity: int, part: int) -> bytes:
 
 def version_of(value: bytes) -> Version:
     """The version in a value's header."""
-    form, _, epoch, revision = HEADER.unpack_from(value)
+    with readable():
+        form, _, epoch, revision = HEADER.unpack_from(value)
     if form > FORMAT:
         raise StateError(
             f"the state in the changelog has format {form}, this program reads up to {FORMAT}: run the newer version again"
@@ -212,7 +227,9 @@ def encode_partition(epoch: int, revision: int, state: PartitionState) -> bytes:
 
 def decode_partition(value: bytes) -> tuple[Version, PartitionState]:
     """What `encode_partition` made."""
-    return version_of(value), _partition_decoder.decode(memoryview(value)[HEADER.size :])
+    version = version_of(value)
+    with readable():
+        return version, _partition_decoder.decode(memoryview(value)[HEADER.size :])
 
 
 class Packer:
@@ -386,8 +403,12 @@ class Packer:
         """A scope from its records.
 
         Raises:
-            StateError: a part or a delta is missing, or a newer program wrote it.
+            StateError: a part or a delta is missing, or a newer program wrote it, or it cannot be read.
         """
+        with readable():
+            return self._load(digest, values, names)
+
+    def _load(self, digest: bytes, values: dict[bytes, bytes], names: Names) -> Scope:
         value = values[head_key(digest)]
         version = version_of(value)
         head = _head_decoder.decode(memoryview(value)[HEADER.size :])

@@ -6,6 +6,7 @@ tests that show them.
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from typing import Any
 
@@ -62,6 +63,10 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._next_generation: int | None = None
         self._sought: dict[TP, int] = {}
         """Offsets that were sought back to, and have not come since."""
+        self.leaving = False
+        """Nothing is acknowledged any more: the pipelines have ended."""
+        self.committing_since: float | None = None
+        """When the commit that is under way began, by the monotonic clock; None when there is none."""
         self.holes = 0
         """Holes in what was fetched that were closed by seeking back."""
         super().__init__(*args, **kwargs)
@@ -177,6 +182,22 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         return False
 
     # ---- commits follow acks exactly -----------------------------------------------------------------------------------
+
+    async def wait_empty(self) -> None:
+        """Waits for what is under way and commits it; when leaving, commits what is acknowledged and waits for nothing."""
+        if self.leaving:
+            await self.commit_and_end_transactions()
+        else:
+            await super().wait_empty()
+
+    async def force_commit(self, *args: Any, **kwargs: Any) -> bool:
+        """Commits, and lets others see how long that takes: Faust waits for ever."""
+        self.committing_since = time.monotonic()
+        try:
+            done: bool = await super().force_commit(*args, **kwargs)
+            return done
+        finally:
+            self.committing_since = None
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """A gap never counts as processed; Faust marks offsets that it never saw as acknowledged."""

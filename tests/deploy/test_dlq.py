@@ -80,6 +80,7 @@ def test_list_gives_each_letter_once_in_the_order_of_receipt_and_no_payload(kafk
         "received_at": "2023-11-14 22:13:20.123",
         "bytes": len(redacted),
         "attempt": 1,
+        "replayed_to": "",
         "error": "Expected `str` of length >= 1 - at `$.activity[1].stage`",
     }
     assert b"no letters" in done.stderr, "the stranger is not mentioned"

@@ -153,7 +153,7 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 class Record:
     """One Kafka record as it stands in its topic. `timestamp_ms` is Unix time in milliseconds.
 
-    `attempt` is what the header of a replayed letter says, 0 without one. Only billing events can be replayed here.
+    `attempt` is what the header of a replayed letter says, 0 without one.
     """
 
     topic: str
@@ -499,13 +499,13 @@ def expect(records: Iterable[Record], rules: Rules) -> Expected:
     two messages of one identity is the first.
 
     Raises:
-        ValueError: a record of another topic, a replayed letter, or a partition out of order.
+        ValueError: a record of another topic, or a partition out of order.
     """
     outcomes: Counter[tuple[str, str]] = Counter()
     letters: list[Row] = []
     ping_rows: dict[Identity, Row] = {}
-    reports: list[Row] = []  # rows of usage_ping, and in "says" the figures that the ping knows
-    users_by: list[Row] = []  # the same with the counts by dimension and value
+    reports: dict[Identity, Row] = {}  # rows of usage_ping, and in "says" the figures that the ping knows
+    users_by: dict[Identity, Row] = {}  # the same with the counts by dimension and value
     scopes: dict[tuple[str, str], Scope] = defaultdict(Scope)
     newest: dict[tuple[str, int], int] = {}
     last_offset: dict[tuple[str, int], int] = {}
@@ -513,8 +513,6 @@ def expect(records: Iterable[Record], rules: Rules) -> Expected:
     for record in records:
         if record.topic != "usage-pings":
             raise ValueError(f"only usage-pings can be computed, found a record of {record.topic}")
-        if record.attempt:
-            raise ValueError("a replayed letter of usage-pings cannot be computed")
         source = (record.topic, record.partition)
         if record.offset <= last_offset.get(source, -1):
             raise ValueError(f"{source}: offset {record.offset} after {last_offset[source]}")
@@ -526,7 +524,7 @@ def expect(records: Iterable[Record], rules: Rules) -> Expected:
         try:
             document = read_json(record.value, rules)
             identity = read_identity(document)
-            if identity in ping_rows:
+            if identity in ping_rows and not record.attempt:
                 outcomes[record.topic, "duplicate"] += 1
                 continue
             entries = read_entries(document)
@@ -544,21 +542,25 @@ def expect(records: Iterable[Record], rules: Rules) -> Expected:
             kept = [entry for entry in entries if first <= entry.day <= last]
             if len(kept) < len(entries):
                 letter = "future" if any(entry.day > last for entry in entries) else "late"
-            row = ping_rows[identity] = ping_row(document, identity, received, rules)
+            row = ping_rows[identity] = ping_row(
+                document, identity, received, rules
+            )  # of a replayed letter the newer one
             for population, scope_id in scopes_of(identity, rules):
                 group = identity.namespace_id if population == "gitlab_com" else ""
                 fold(scopes[population, scope_id], group, kept)
+            reports.pop(identity, None)
+            users_by.pop(identity, None)
             if isinstance(document.get(MONTHLY), dict):
-                reports.append(row | {"says": reported_figures(document)})
+                reports[identity] = row | {"says": reported_figures(document)}
             if isinstance(document.get("users_by"), dict):
-                users_by.append(row | {"says": users_by_counts(document["users_by"])})
+                users_by[identity] = row | {"says": users_by_counts(document["users_by"])}
         if letter:
             letters.append(
                 {"topic": record.topic, "partition": record.partition, "offset": record.offset, "reason": letter}
             )
 
-    kpi = [*exact_rows(scopes, rules.as_of), *reported_rows(reports, rules.as_of)]
-    counts = users_by_rows(users_by, rules.as_of)
+    kpi = [*exact_rows(scopes, rules.as_of), *reported_rows(list(reports.values()), rules.as_of)]
+    counts = users_by_rows(list(users_by.values()), rules.as_of)
     return Expected(
         as_of=rules.as_of,
         outcomes=outcomes,

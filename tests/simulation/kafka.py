@@ -162,7 +162,7 @@ class Producer:
                 self._failed.add(tp)
                 loop.later(loop.faults.delay(), _fail, acknowledged)
             else:
-                loop.later(loop.faults.delay(), _acknowledge, acknowledged, Written(*tp, offset))
+                loop.later(loop.faults.delay(), _acknowledge, acknowledged, Written(*tp, offset - len(records) + 1))
 
         loop.later(arrives - loop.time(), happens)
         return acknowledged

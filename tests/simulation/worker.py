@@ -17,14 +17,14 @@ from sinks.prometheus import Metrics
 from sinks.topics import BILLING_EVENTS
 from streams.app import Lane
 from streams.billing import BillingSide
-from streams.changelog import Changelog
+from streams.changelog import Changelog, Overtaken
 from streams.clock import AsOfClock
 from streams.forwarder import Forwarder, partition_of
 from streams.ledger.billing.book import Rules as BillingRules
 from streams.ledger.book import Rules as UsageRules
 from streams.ledger.pseudonym import Pseudonymiser
 from streams.originals import Originals
-from streams.pipeline import Overtaken, Pipeline
+from streams.pipeline import Pipeline
 from streams.rows import RowSink
 from streams.usage import UsageSide
 from tests.simulation.clickhouse import DATABASE, ClickHouse

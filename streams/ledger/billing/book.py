@@ -37,7 +37,7 @@ from streams.ledger.billing.state import (
 from streams.ledger.forwarding import Forward
 from streams.ledger.records import Change, Letter, Record, Tally, attempt_of
 from streams.ledger.scope import NEVER, READ_HERE
-from streams.ledger.state import StateError, Version, next_epoch
+from streams.ledger.state import StateError, Version, next_epoch, readable
 
 DAY_MS = 86_400_000
 ARRIVED_REMEMBERED = 50_000
@@ -122,6 +122,8 @@ class Book:
         self.rolled_to = NEVER
         self.settled = False
         """The epoch is known to be above those of the sink's rows."""
+        self.found = False
+        """There is state of an owner before us."""
         self.outrun = False
         """The state was owned in a later generation than ours."""
         self.newest_timestamp = NEVER
@@ -134,6 +136,7 @@ class Book:
         if own is not None:
             version, state = decode_partition(own)
             self.epoch = next_epoch(version.epoch, state.generation, generation)
+            self.found = True
             self.outrun = state.generation > generation
             self.newest_timestamp = state.newest_timestamp
             self.rolled_to, self.settled, self._read_to = state.rolled_to, state.settled, state.read_to
@@ -157,7 +160,9 @@ class Book:
 
     def _index(self, segment: int, value: bytes) -> None:
         missing = version_of(value) > self._written
-        for place, account_id, event_id in heads(value):
+        with readable():
+            found = list(heads(value))
+        for place, account_id, event_id in found:
             self._keep(account_id, event_id, segment, place)
             if missing:
                 self._dirty[account_id] = None

@@ -18,7 +18,7 @@ from msgspec import Struct
 from schemas.billing import BillingEvent
 from streams.ledger.records import Change
 from streams.ledger.scope import NEVER, READ_HERE
-from streams.ledger.state import HEADER, StateError, Version
+from streams.ledger.state import HEADER, StateError, Version, readable
 
 FORMAT = 2
 OPEN_PIECE, CLOSED_PIECE, PARTITION, SEGMENT = 1, 2, 3, 4
@@ -112,7 +112,8 @@ def version_of(value: bytes) -> Version:
     Raises:
         StateError: a newer program wrote it.
     """
-    form, _, epoch, revision = HEADER.unpack_from(value)
+    with readable():
+        form, _, epoch, revision = HEADER.unpack_from(value)
     if form > FORMAT:
         raise StateError(
             f"the billing state in the changelog has format {form}, this program reads up to {FORMAT}: run the newer version again"
@@ -127,7 +128,9 @@ def encode_partition(version: Version, state: PartitionState) -> bytes:
 
 def decode_partition(value: bytes) -> tuple[Version, PartitionState]:
     """What `encode_partition` made."""
-    return version_of(value), _partition.decode(memoryview(value)[HEADER.size :])
+    version = version_of(value)
+    with readable():
+        return version, _partition.decode(memoryview(value)[HEADER.size :])
 
 
 def with_version(segment: bytes, version: Version) -> bytes:
@@ -137,11 +140,12 @@ def with_version(segment: bytes, version: Version) -> bytes:
 
 def segment_of_piece(value: bytes) -> bytes:
     """A segment with the facts of a piece of format 1, under its version."""
-    body = memoryview(value)[HEADER.size :]
-    if value[1] == CLOSED_PIECE:
-        body = memoryview(_decompress(body))
-    (count,) = _LENGTH.unpack_from(body)
-    facts = _facts.decode(_ARRAY.pack(0xDD, count) + body[_LENGTH.size :])
+    with readable():
+        body = memoryview(value)[HEADER.size :]
+        if value[1] == CLOSED_PIECE:
+            body = memoryview(_decompress(body))
+        (count,) = _LENGTH.unpack_from(body)
+        facts = _facts.decode(_ARRAY.pack(0xDD, count) + body[_LENGTH.size :])
     return HEADER.pack(FORMAT, SEGMENT, *version_of(value)) + b"".join(
         part for fact in facts for part in _parts(_encode(fact))
     )
@@ -150,7 +154,8 @@ def segment_of_piece(value: bytes) -> bytes:
 def read_fact(segment: bytes, place: int) -> Fact:
     """The fact that begins at this byte of a segment."""
     start = place + _LENGTH.size
-    return _fact(memoryview(segment)[start : start + _LENGTH.unpack_from(segment, place)[0]])
+    with readable():
+        return _fact(memoryview(segment)[start : start + _LENGTH.unpack_from(segment, place)[0]])
 
 
 def heads(segment: bytes) -> Iterator[tuple[int, str, str]]:

@@ -20,7 +20,20 @@ from streams.ledger.names import Names
 from streams.ledger.pseudonym import Pseudonymiser
 from streams.ledger.records import Change
 from streams.ledger.scope import Scope
-from streams.ledger.state import BASE, DELTA, FORMAT, HEADER, PART, VERSION, StateError, head_key, partition_key
+from streams.ledger.state import (
+    BASE,
+    DELTA,
+    FORMAT,
+    HEADER,
+    PART,
+    PARTITION,
+    VERSION,
+    Packer,
+    StateError,
+    decode_partition,
+    head_key,
+    partition_key,
+)
 from streams.ledger.usage import Figures
 from tests.streams.ledger.record import Record
 
@@ -415,3 +428,16 @@ def test_a_base_of_the_format_before_is_read(monkeypatch: pytest.MonkeyPatch) ->
     )
     values[key] = b"\x01" + values[key][1 : HEADER.size] + old
     assert figures(took_over(values)) == figures(mine)
+
+
+@pytest.mark.parametrize("damaged", [b"", b"\x02", HEADER.pack(FORMAT, PARTITION, 1, 1) + b"\xc1", b"\x01" * 40])
+def test_what_is_no_state_is_refused_with_a_sentence(damaged: bytes) -> None:
+    with pytest.raises(StateError, match="cannot be read"):
+        decode_partition(damaged)
+
+
+def test_a_damaged_base_is_refused_with_a_sentence() -> None:
+    digest = b"d" * 16
+    damaged = HEADER.pack(FORMAT, BASE, 1, 1) + msgspec.msgpack.encode((0, 0, b"no frame of zstd"))
+    with pytest.raises(StateError, match="cannot be read"):
+        Packer().load(digest, {head_key(digest): damaged}, Names())

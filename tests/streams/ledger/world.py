@@ -13,7 +13,7 @@ from streams.forwarder import partition_of
 from streams.ledger.book import Book, Folded, Rules, UsageRows
 from streams.ledger.names import Names
 from streams.ledger.pseudonym import Pseudonymiser
-from streams.ledger.records import PingRow
+from streams.ledger.records import PingRow, attempt_of
 from tests.oracle import usage as oracle
 from tests.streams.ledger.record import Record
 
@@ -192,7 +192,7 @@ def expect(sources: Sequence[Sequence[Record]], as_of: dt.date) -> oracle.Expect
     """What the oracle says, partition after partition."""
     return oracle.expect(
         [
-            oracle.Record("usage-pings", partition, r.offset, r.timestamp, r.key, r.value)
+            oracle.Record("usage-pings", partition, r.offset, r.timestamp, r.key, r.value, attempt_of(r))
             for partition, records in enumerate(sources)
             for r in records
         ],

@@ -1,0 +1,87 @@
+"""Brokers that die, and one whose disk is full."""
+
+from __future__ import annotations
+
+import resource
+import time
+
+import psutil
+from aiokafka.structs import TopicPartition
+
+from deploy.kafka.broker import LocalBroker
+from sinks.topics import USAGE_PINGS
+from tests.faults.case import case
+from tests.faults.cluster import Cluster
+from tests.faults.stage import Stage
+from tests.running import wait_until
+
+
+@case()
+def only_broker_killed(stage: Stage) -> None:
+    """The only broker is killed under load and started again after 5 s, and after 60 s; a supervisor restarts the worker."""
+    messages = stage.messages(size=stage.of(1, 2, 10))
+    away = stage.of([5.0], [5.0, 60.0], [5.0, 60.0, 1.0, 20.0, 120.0])
+    broker = stage.site.broker
+    with stage.supervised() as worker, stage.load(messages, seconds=sum(away) + 12.0 * len(away)) as load:
+        for seconds in away:
+            worker.worker.wait_ready(90)
+            time.sleep(stage.chance.uniform(1.0, 4.0))
+            assert load.running, "the broker was to be killed under load"
+            broker.kill()
+            time.sleep(seconds)
+            broker.start()
+        load.join(180)
+        stage.counts |= {"away_s": "+".join(f"{s:.0f}" for s in away), "restarts": worker.starts - 1}
+        stage.check(seconds=180)
+
+
+@case()
+def broker_disk_full(stage: Stage) -> None:
+    """The broker can write no file any further (a limit on file sizes stands for a full disk): it dies, gets room, starts again."""
+    messages = stage.messages()
+    broker = stage.site.broker
+    with stage.supervised() as worker, stage.load(messages, seconds=20) as load:
+        worker.worker.wait_ready()
+        time.sleep(stage.chance.uniform(1.0, 4.0))
+        limit_files(broker, 4_096)
+        until = time.monotonic() + 60
+        while broker.alive:
+            assert time.monotonic() < until, "a broker that cannot write goes on"
+            time.sleep(0.1)
+        time.sleep(stage.chance.uniform(0.0, 5.0))
+        broker.start()
+        load.join()
+        stage.counts |= {"interruptions": load.interruptions, "restarts": worker.starts - 1}
+        stage.check(seconds=180)
+
+
+@case(cluster=True)
+def leader_and_coordinator_killed(stage: Stage) -> None:
+    """Of three brokers the leader of a partition is killed under load, and after its return the group's coordinator."""
+    messages = stage.messages(size=2)
+    cluster = stage.site.broker
+    assert isinstance(cluster, Cluster)
+    with stage.supervised() as worker, stage.load(messages, seconds=stage.of(30.0, 60.0, 120.0)) as load:
+        for role in ("leader", "coordinator"):
+            worker.worker.wait_ready()
+            time.sleep(stage.chance.uniform(1.0, 4.0))
+            before = sum(stage.kafka.committed().values())
+            first = TopicPartition(USAGE_PINGS, 0)
+            node = cluster.nodes[stage.kafka.leader(first) if role == "leader" else stage.kafka.coordinator()]
+            node.kill()
+            begun = time.monotonic()
+            wait_until(lambda: sum(stage.kafka.committed().values()) > before, "the group works on", 90, pause=0.5)  # noqa: B023
+            stage.counts[f"after the {role}'s end_s"] = round(time.monotonic() - begun, 1)
+            node.start()
+        load.join(180)
+        stage.counts |= {"interruptions": load.interruptions, "restarts": worker.starts - 1}
+        stage.check(seconds=180)
+
+
+def limit_files(broker: LocalBroker, size: int) -> None:
+    """From now on no file that the broker writes grows beyond so many bytes."""
+    for process in psutil.process_iter(["pid", "cwd", "name"]):
+        if process.info["name"] == "java" and process.info["cwd"] == str(broker.data_dir):
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, size))
+            return
+    raise AssertionError("the broker's Java was not found")

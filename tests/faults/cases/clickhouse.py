@@ -1,0 +1,277 @@
+"""ClickHouse fails in every way that it has: the worker waits, says so once, and goes on; what no waiting mends is a sentence."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from sinks.clickhouse import schema
+from tests.faults.case import case
+from tests.faults.proxy import (
+    MEMORY,
+    READ_ONLY_TABLE,
+    READ_ONLY_USER,
+    TOO_MANY_PARTS,
+    WRONG_PASSWORD,
+    Proxy,
+    Refusal,
+)
+from tests.faults.stage import Skip, Stage
+from tests.faults.supervisor import Supervisor
+from tests.running import wait_until
+
+SAID = "ClickHouse does not take rows"
+SINKS = 2
+"""Each topic has a sink of its own, which says for itself that it waits."""
+
+
+@contextmanager
+def proxied(stage: Stage) -> Iterator[tuple[Proxy, Supervisor]]:
+    """A worker that has settled on a third of the messages, behind a proxy; the others are on their way over some seconds."""
+    messages = stage.messages()
+    third = len(messages) // 3
+    assert stage.dsn is not None
+    with Proxy(stage.dsn, stage.chance) as proxy, stage.supervised(clickhouse=proxy.dsn) as worker:
+        stage.site.send(messages[:third])
+        stage.settle()
+        with stage.load(messages[third:], stage.of(1.0, 4.0, 20.0)) as load:
+            yield proxy, worker
+            load.join()
+        stage.check()
+        assert worker.starts == 1, "the worker was to wait"
+
+
+def errors(worker: Supervisor) -> float:
+    """Inserts that failed, as the worker counts them."""
+    samples = worker.worker.metrics()
+    return sum(value for (name, _), value in samples.items() if name == "pingstream_sink_errors_total")
+
+
+def wait_and_see(stage: Stage, worker: Supervisor, seconds: float, *, fails: bool = True) -> None:
+    """Lets the fault last; the worker is alive, not caught up, and says once a sink what it waits for."""
+    before = worker.log().count(SAID)
+    failed = errors(worker)
+    if fails:
+        wait_until(lambda: errors(worker) > failed, "an insert fails", 30)
+    time.sleep(seconds)
+    assert stage.kafka.behind(), "nothing was waiting"
+    assert worker.worker.code is None
+    samples = worker.worker.metrics()
+    assert samples["pingstream_oldest_unflushed_seconds", ()] > min(seconds, 5) / 2
+    if fails:
+        said = worker.log().count(SAID) - before
+        assert said <= SINKS, f"said {said} times"
+        # Pauses grow from 0.2 s to 10: some seven tries in the first 13 s, then one in 10 s.
+        tries = errors(worker) - failed
+        assert tries <= SINKS * (9 + seconds / 10), f"{tries} tries in {seconds:.0f} s"
+        stage.counts["tries"] = stage.counts.get("tries", 0) + int(tries)
+
+
+@case()
+def clickhouse_away(stage: Stage) -> None:
+    """Nobody listens where ClickHouse was, for a minute."""
+    with proxied(stage) as (proxy, worker):
+        proxy.away()
+        wait_and_see(stage, worker, stage.of(3.0, 60.0, 300.0))
+        proxy.back()
+        wait_until(lambda: "ClickHouse takes rows again" in worker.log(), "it goes on", 30)
+
+
+@case()
+def clickhouse_hangs(stage: Stage) -> None:
+    """ClickHouse takes requests and answers none, for half a minute."""
+    with proxied(stage) as (proxy, worker):
+        proxy.hang()
+        time.sleep(1.0)  # what was on its way is answered
+        wait_and_see(stage, worker, stage.of(4.0, 30.0, 330.0), fails=False)
+        proxy.answer()
+
+
+@case()
+def clickhouse_denies_what_it_took(stage: Stage) -> None:
+    """ClickHouse carries inserts out and answers 500: they come again, and every row stands once."""
+    with proxied(stage) as (proxy, worker):
+        proxy.denying = 0.7
+        wait_until(lambda: proxy.denied > stage.of(3, 20, 100), "inserts are denied", 240, pause=0.2)
+        assert worker.starts == 1
+        proxy.denying = 0.0
+        stage.counts["denied"] = proxy.denied
+
+
+def _refusing(stage: Stage, refusal: Refusal) -> None:
+    with proxied(stage) as (proxy, worker):
+        proxy.refusal = refusal
+        wait_and_see(stage, worker, stage.of(1.0, 10.0, 60.0))
+        assert refusal.words in worker.log(), "the log does not say why"
+        proxy.refusal = None
+        stage.counts["refused"] = proxy.refused
+
+
+@case()
+def clickhouse_has_too_many_parts(stage: Stage) -> None:
+    """ClickHouse refuses inserts because it cannot merge them fast enough (code 252)."""
+    _refusing(stage, TOO_MANY_PARTS)
+
+
+@case()
+def clickhouse_is_read_only(stage: Stage) -> None:
+    """The user may only read (code 164)."""
+    _refusing(stage, READ_ONLY_USER)
+
+
+@case()
+def clickhouse_table_is_read_only(stage: Stage) -> None:
+    """The table has lost its keeper (code 242)."""
+    _refusing(stage, READ_ONLY_TABLE)
+
+
+@case()
+def clickhouse_has_no_memory(stage: Stage) -> None:
+    """ClickHouse refuses inserts for want of memory (code 241)."""
+    _refusing(stage, MEMORY)
+
+
+@case()
+def clickhouse_password_changed(stage: Stage) -> None:
+    """The password is another one while the worker runs: it waits, and goes on once it is right again."""
+    _refusing(stage, WRONG_PASSWORD)
+
+
+@case()
+def clickhouse_password_wrong_at_start(stage: Stage) -> None:
+    """A worker with a wrong password ends with exit code 2 and a sentence; with the right one all is well."""
+    stage.site.send(stage.messages())
+    assert stage.dsn is not None
+    with Proxy(stage.dsn, stage.chance) as proxy:
+        proxy.refusal = WRONG_PASSWORD
+        with stage.worker(clickhouse=proxy.dsn.replace("://", "://default:wrong-secret@")) as worker:
+            assert worker.wait(60) == 2, worker.log()[-3000:]
+            log = worker.log()
+            assert "refuses this user name and password" in log and "Traceback" not in log
+            assert "wrong-secret" not in log, "the password is in the log"
+        proxy.refusal = None
+        with stage.supervised(clickhouse=proxy.dsn):
+            stage.check()
+
+
+@case()
+def clickhouse_table_dropped(stage: Stage) -> None:
+    """A table is gone (code 60) while the worker runs, and comes back."""
+    with proxied(stage) as (_, worker):
+        for table in stage.chance.sample(["usage_day", "ping", "letter", "billing_account"], stage.of(1, 2, 4)):
+            with stage.tables() as client:
+                client.command(f"RENAME TABLE pingstream.{table} TO pingstream.{table}_gone")
+            wait_and_see(stage, worker, stage.of(1.0, 6.0, 30.0))
+            with stage.tables() as client:
+                client.command(f"RENAME TABLE pingstream.{table}_gone TO pingstream.{table}")
+            wait_until(lambda: not stage.kafka.behind(), "it goes on", 60, pause=0.5)
+            stage.site.send(stage.messages(duplicates=1.0)[:40])
+
+
+@case()
+def schema_older_than_the_program(stage: Stage) -> None:
+    """The database has the first migrations only: a worker brings it up to date by itself."""
+    with stage.tables() as client:
+        client.command("DROP DATABASE pingstream")
+        client.command("CREATE DATABASE pingstream", use_database=False)
+        client.command(
+            "CREATE TABLE pingstream.schema_migration (number UInt32, name String, applied_at DateTime('UTC') DEFAULT now()) "
+            "ENGINE = ReplacingMergeTree ORDER BY number"
+        )
+        steps = schema.migrations()
+        for step in steps[: stage.chance.randint(1, len(steps) - 1)]:
+            for statement in schema._statements(step.sql, "pingstream"):
+                client.command(statement)
+            client.command(
+                f"INSERT INTO pingstream.schema_migration (number, name) VALUES ({step.number}, '{step.name}')"
+            )
+    stage.site.send(stage.messages())
+    with stage.supervised() as worker:
+        wait_until(lambda: "schema brought up to date" in worker.log(), "it is brought up to date", 60)
+        stage.check()
+
+
+@case()
+def schema_newer_than_the_program(stage: Stage) -> None:
+    """The database has a newer schema: a worker ends with exit code 2, says so, and has written nothing."""
+    stage.site.send(stage.messages())
+    with stage.tables() as client:
+        client.command("INSERT INTO pingstream.schema_migration (number, name) VALUES (9999, 'of_the_future')")
+        with stage.worker() as worker:
+            assert worker.wait(60) == 2, worker.log()[-3000:]
+            assert "has schema 9999, this program knows" in worker.log() and "Traceback" not in worker.log()
+        assert client.command("SELECT count() FROM pingstream.ping") == 0
+        client.command("ALTER TABLE pingstream.schema_migration DELETE WHERE number = 9999 SETTINGS mutations_sync = 1")
+    with stage.supervised():
+        stage.check()
+
+
+@contextmanager
+def small_disk(stage: Stage, megabytes: int) -> Iterator[None]:
+    """The data folder of the case on a disk of its own."""
+    folder = stage.site.data_dir
+    folder.mkdir(parents=True, exist_ok=True)
+    made = _mount("-t", "tmpfs", "-o", f"size={megabytes}m", "none", str(folder))
+    if made.returncode:
+        raise Skip("no disk can be mounted here; try `unshare -rm .venv/bin/python -m tests.faults embedded`")
+    try:
+        yield
+    finally:
+        stage.close()
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def _mount(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["mount", *arguments], capture_output=True, check=False)
+
+
+def _embedded(stage: Stage, spoil: Callable[[], None], mend: Callable[[], None]) -> None:
+    messages = stage.messages()
+    half = len(messages) // 2
+    with stage.supervised() as worker:
+        stage.site.send(messages[:half])
+        wait_until(lambda: not stage.kafka.behind(), "the first half is done", 120, pause=0.5)
+        spoil()
+        stage.site.send(messages[half:])
+        wait_until(lambda: SAID in worker.log() or worker.starts > 1, "it notices", 60)
+        time.sleep(stage.of(2.0, 15.0, 60.0))
+        assert stage.kafka.behind(), "nothing was waiting"
+        stage.counts["starts"] = worker.starts
+        mend()
+        stage.check()
+
+
+@case(embedded=True)
+def embedded_disk_full(stage: Stage) -> None:
+    """The disk under the embedded engine is full for a while."""
+    filler = stage.site.data_dir / "filler"
+
+    def fill() -> None:
+        with filler.open("wb", buffering=0) as file:
+            try:
+                while file.write(b"\0" * 65536):
+                    pass
+            except OSError:
+                return
+
+    with small_disk(stage, 512):
+        _embedded(stage, fill, filler.unlink)
+
+
+@case(embedded=True)
+def embedded_folder_read_only(stage: Stage) -> None:
+    """The embedded engine's folder cannot be written to for a while."""
+    folder = str(stage.site.data_dir)
+
+    def read_only() -> None:
+        done = _mount("-o", "remount,ro", folder)
+        if done.returncode:
+            raise Skip(f"the disk cannot be made read-only: {done.stderr.decode().strip()}")
+
+    def writable() -> None:
+        assert not _mount("-o", "remount,rw", folder).returncode
+
+    with small_disk(stage, 512):
+        _embedded(stage, read_only, writable)

@@ -1,0 +1,1 @@
+"""Bad input at scale: `python -m tests.fuzz --seconds 120 --seed 1`."""
