@@ -232,7 +232,14 @@ class Member:
         self.store: Store = table.data
         self.source: Any = object.__new__(Source)
         self.source.__dict__.update(
-            lane=lane, pipeline=None, table=table, _app=self.app, _recovered=None, _rebalances=0, _drain_to=None
+            lane=lane,
+            pipeline=None,
+            table=table,
+            _app=self.app,
+            _recovered=None,
+            _rebalances=0,
+            _drain_to=None,
+            _seen={},
         )
         self._read_to: dict[int, int] = {}
         """Of each changelog partition: how far it is in the store."""
