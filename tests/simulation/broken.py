@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ from tests.simulation.check import wrong
 from tests.simulation.consumer import SimulatedConsumer
 from tests.simulation.run import run
 from tests.simulation.world import world_of
+
+LATER_SECONDS = 1.0
 
 
 class AckBeforeSink(Pipeline[Any, Any]):
@@ -22,13 +25,16 @@ class AckBeforeSink(Pipeline[Any, Any]):
 
 
 class SinkBeforeChangelog(Pipeline[Any, Any]):
-    """Writes the rows of a flush and acknowledges it; its state goes to the changelog afterwards."""
+    """Writes the rows of a flush and acknowledges it; its state goes to the changelog a little later, as Faust's tables do."""
 
     async def _flush(self, events: list[Any]) -> None:
-        begin, late = self._changelog.begin, []
+        begin, loop = self._changelog.begin, asyncio.get_running_loop()
+
+        async def write(changes: Mapping[int, Any]) -> None:
+            await (await begin(changes))
 
         async def put_off(changes: Mapping[int, Any]) -> Any:
-            late.append(dict(changes))
+            loop.call_later(LATER_SECONDS, lambda: loop.create_task(write(dict(changes))))
             return _done()
 
         self._changelog.begin = put_off  # type: ignore[method-assign, assignment]
@@ -36,8 +42,6 @@ class SinkBeforeChangelog(Pipeline[Any, Any]):
             await super()._flush(events)
         finally:
             self._changelog.begin = begin  # type: ignore[method-assign]
-        for changes in late:
-            await (await begin(changes))
 
 
 async def _done() -> None:
