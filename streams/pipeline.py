@@ -308,6 +308,7 @@ class Pipeline(Generic[B, F]):
         sources = {p: TopicPartition(self._topic, p) for p in books}
         beginnings = await self._source.beginnings([*changelogs.values(), *sources.values()])
         committed = await self._source.committed(list(sources.values()))
+        ends = await self._source.ends(list(changelogs.values()))
         for p, book in books.items():
             if beginnings[changelogs[p]]:
                 raise StateError(
@@ -315,6 +316,10 @@ class Pipeline(Generic[B, F]):
                     f"{beginnings[changelogs[p]]}: part of the state is lost, and figures would be wrong; {START_OVER}"
                 )
             if not book.found and committed[sources[p]] > beginnings[sources[p]]:  # nobody has had it before
+                if ends[changelogs[p]]:
+                    raise Overtaken(
+                        f"{self._topic}, partition {p}: another worker has had it since its state was recovered"
+                    )
                 raise StateError(
                     f"{self._topic}, partition {p}, is read up to offset {committed[sources[p]]}, but the changelog "
                     f"{self._changelog.topic} has no state of it: it is lost, and figures would begin anew; {START_OVER}"
