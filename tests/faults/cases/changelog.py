@@ -16,6 +16,8 @@ from tests.faults.stage import Stage
 from tests.running import Site, wait_until
 
 CHANGELOGS = (USAGE_CHANGELOG, BILLING_CHANGELOG)
+NEWEST = 2**24 - 1
+"""Above the epoch of any owner."""
 
 
 @case()
@@ -53,11 +55,11 @@ def changelog_corrupt(stage: Stage) -> None:
 def changelog_of_a_newer_program(stage: Stage) -> None:
     """A record has the format of a newer program: the worker says so and ends with exit code 2."""
     _filled(stage)
-    newer = HEADER.pack(FORMAT + 1, PARTITION, 1_000, 1)
+    newer = HEADER.pack(FORMAT + 1, PARTITION, NEWEST, 1)
     key = partition_key(2)
     topic = stage.chance.choice(CHANGELOGS)
     if topic == BILLING_CHANGELOG:
-        newer, key = HEADER.pack(billing_state.FORMAT + 1, PARTITION, 1_000, 1), billing_state.partition_key(2)
+        newer, key = HEADER.pack(billing_state.FORMAT + 1, PARTITION, NEWEST, 1), billing_state.partition_key(2)
     asyncio.run(_write(stage.site, topic, 2, key, newer))
     _refused_then_started_over(stage, "run the newer version again")
 
