@@ -167,17 +167,20 @@ def depth(value: bytes) -> int:
     """Deepest nesting of arrays and objects, strings left out. For any bytes; what follows a quote without its end is no
     string."""
     level = deepest = 0
-    for bracket in _STRING.sub(rb"\1", value).translate(None, _NO_BRACKETS):
-        if bracket in b"[{":
-            level += 1
-            deepest = max(deepest, level)
-        else:
-            level -= 1
+    for found in _STRING_OR_BRACKETS.finditer(value) if b'"' in value else [value]:
+        brackets = found if isinstance(found, bytes) else found[1] or found[2] or b""
+        for bracket in brackets.translate(None, _NO_BRACKETS):
+            if bracket in b"[{":
+                level += 1
+                deepest = max(deepest, level)
+            else:
+                level -= 1
     return deepest
 
 
 # One pass over any bytes: a quote without its end takes all the rest, or each quote in it would look for its end again.
-_STRING = re.compile(rb'"(?:[^"\\]*(?:\\.[^"\\]*)*"|(.*\Z))', re.DOTALL)
+# Nothing is gathered: a message may be millions of small strings.
+_STRING_OR_BRACKETS = re.compile(rb'"(?:[^"\\]*(?:\\.[^"\\]*)*"|(.*\Z))|([\[\]{}]+)', re.DOTALL)
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
@@ -413,7 +416,7 @@ def _sentence(exc: Exception) -> str:
 
 def refuse_depth(value: bytes) -> None:
     """Raises `too_deep` for a message nested deeper than MAX_DEPTH, JSON or not."""
-    if (deepest := depth(value)) > MAX_DEPTH:
+    if count_openers(value) > MAX_DEPTH and (deepest := depth(value)) > MAX_DEPTH:
         raise Unreadable(Reason.TOO_DEEP, f"nested {deepest:,} levels deep, more than the {MAX_DEPTH} allowed")
 
 
@@ -429,10 +432,11 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON number")
 
 
-def refuse_json(value: bytes) -> Any:
+def refuse_json(value: bytes) -> None:
     """Raises `not_json` for what the standard library, whose grammar is the judge, cannot read."""
     try:
-        return json.loads(value.decode(), parse_constant=_refuse_constant, parse_int=float, parse_float=float)
+        # Numbers and objects are True: there may be millions of them, and nobody asks for any.
+        json.loads(value.decode(), parse_constant=_refuse_constant, parse_int=bool, parse_float=bool, object_hook=bool)
     except json.JSONDecodeError as exc:
         raise Unreadable(Reason.NOT_JSON, f"no JSON: {exc.msg} at character {exc.pos}") from None
     except UnicodeDecodeError as exc:

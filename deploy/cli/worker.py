@@ -78,6 +78,8 @@ def command(settings: Settings, drain: bool, new_key: bool) -> int:
         raise WrongUse(str(exc)) from None
     except ConnectionFailed as exc:
         raise Failure(str(exc)) from None
+    except OSError as exc:
+        raise Failure(f"embedded ClickHouse cannot start at {path}: {exc}") from None
     password = secrets.token_urlsafe(24)
     with engine, Door(engine.path, port=0, password=password) as door:
         # Lets `pingstream sql` and `kpi` ask the engine while this process holds it.

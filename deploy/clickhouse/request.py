@@ -135,7 +135,10 @@ async def read_order(request: web.Request, database: str) -> Order:
     body = _spool()
     files: dict[str, IO[bytes]] = {}
     if request.content_type == "multipart/form-data":
-        form, files = await _read_form(request)
+        try:
+            form, files = await _read_form(request)
+        except ValueError as exc:
+            raise EngineError.of(117, "INCORRECT_DATA", f"The body is no multipart form: {exc}") from None
         given |= form
     else:
         async for piece in request.content.iter_any():

@@ -61,7 +61,7 @@ class Desk:
         else:
             rules = Rules(max_message_bytes=LARGEST)
             self._side = UsageSide(rows, Pseudonymiser(b"0123456789abcdef"), rules, metrics)
-        self._book = self._side.open(0, self._values)
+        self._book = self._side.open(0, self._values, 1)
         self._keep([self._book.claim(AS_OF)])
         self._offset = 0
         self._forwards: list[Record] = []
