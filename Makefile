@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
 
-.PHONY: help setup demo test faults faults-long lint types rooms check bench bench-state bench-billing lock clean
+.PHONY: help setup demo test faults faults-long simulation lint types rooms check bench bench-state bench-billing lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -40,12 +40,16 @@ test: $(STAMP)
 	@$(BIN)/python -m pytest
 
 faults: $(STAMP)
+	@$(if $(CASE),,$(BIN)/python -m pytest -m long)
 	@$(BIN)/python -m tests.faults $(CASE) $(if $(SEED),--seed $(SEED))
 	@$(if $(CASE),,$(BIN)/python -m tests.fuzz --seconds 120 $(if $(SEED),--seed $(SEED)))
+	@$(if $(CASE),,$(BIN)/python -m tests.simulation --seeds 1000)
 
 faults-long: $(STAMP)
+	@$(if $(CASE),,$(BIN)/python -m pytest -m long)
 	@$(BIN)/python -m tests.faults $(CASE) $(if $(SEED),--seed $(SEED)) --long
 	@$(if $(CASE),,$(BIN)/python -m tests.fuzz --seconds 3600 $(if $(SEED),--seed $(SEED)))
+	@$(if $(CASE),,$(BIN)/python -m tests.simulation --seeds 100000)
 
 check: lint types rooms
 
@@ -60,7 +64,6 @@ rooms: $(STAMP)
 	@$(BIN)/lint-imports
 
 SEEDS ?= 1000
-.PHONY: simulation
 simulation: $(STAMP)
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 

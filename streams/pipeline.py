@@ -129,6 +129,8 @@ class Pipeline(Generic[B, F]):
         self._metrics = metrics
         self._flush_seconds = flush_seconds
         self._newest_epochs: dict[int, int] = {}
+        self._noted: dict[TopicPartition, int] = {}
+        """Offset behind the newest gap that was noted."""
         self._books: dict[int, B] = {}
         self._generation: int | None = None
         self._waiting: deque[tuple[Any, int]] = deque()
@@ -344,11 +346,12 @@ class Pipeline(Generic[B, F]):
             topic=tp.topic, partition=tp.partition, first_offset=first, last_offset=last,
         )  # fmt: skip
         await self._rows.write_gap(tp.topic, tp.partition, first, last, self._still_ours)
+        self._noted[tp] = last + 1
 
     async def _note_gaps_before(self, records: Mapping[TopicPartition, list[Record]]) -> None:
         """Messages that Kafka deleted while we were on the way to them. Transactions leave offsets without messages, too."""
         for tp, some in records.items():
-            first = max(self.reached(tp), self._books[tp.partition].read_to or 0)
+            first = max(self.reached(tp), self._books[tp.partition].read_to or 0, self._noted.get(tp, 0))
             if tp.topic == self._topic and some and some[0].offset > first:
                 beginning = (await self._source.beginnings([tp]))[tp]
                 if beginning > first:

@@ -40,6 +40,12 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
         yield door
 
 
+@pytest.mark.parametrize("kind", ["multipart/form-data; boundary=b", "multipart/form-data"])
+def test_a_form_that_is_none_is_refused(door: Door, kind: str) -> None:
+    answer = call(door, b"", headers={"Content-Type": kind})
+    assert "INCORRECT_DATA" in answer.text and "UNKNOWN_EXCEPTION" not in answer.text
+
+
 @pytest.fixture
 def client(door: Door) -> Iterator[Client]:
     client = clickhouse_connect.get_client(dsn=door.address, password=PASSWORD, autogenerate_session_id=False)
@@ -619,9 +625,3 @@ def test_a_long_statement_is_read_in_one_pass() -> None:
     read_statement(b"SELECT '" + b"x" * 3_000_000)
     read_statement(b"SELECT " + b"(" * 100_000)
     assert time.process_time() - begun < 3
-
-
-@pytest.mark.parametrize("kind", ["multipart/form-data; boundary=b", "multipart/form-data"])
-def test_a_form_that_is_none_is_refused(door: Door, kind: str) -> None:
-    answer = call(door, b"", headers={"Content-Type": kind})
-    assert "INCORRECT_DATA" in answer.text and "UNKNOWN_EXCEPTION" not in answer.text

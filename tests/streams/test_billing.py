@@ -58,7 +58,7 @@ def test_a_fleet_with_its_accounts_sent_twice_and_the_live_gauges(tmp_path: Path
         assert_written(site)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_workers_that_come_and_go_amid_strange_messages_and_another_kafka(tmp_path: Path) -> None:
     pings = strange_records(52, 200, partitions=PARTITIONS, last_day=LONG_AGO, own=LICENCES)
     events = strange_billing_records(52, 450, partitions=PARTITIONS, last_day=LONG_AGO)

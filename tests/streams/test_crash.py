@@ -24,7 +24,7 @@ def fleet(seed: int, installations: int, days: int) -> list[Message]:
     return list(Fleet(spec).messages())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_clickhouse_is_away_and_the_worker_waits_or_dies_between_state_and_rows(tmp_path: Path) -> None:
     """ClickHouse dies, so a flush gets as far as its state. Once it comes back in time; once the worker dies first."""
     messages = fleet(seed=22, installations=8, days=40)

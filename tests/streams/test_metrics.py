@@ -116,7 +116,7 @@ def test_what_a_running_worker_tells(tmp_path: Path) -> None:
             assert sum(second.values()) >= len(messages) - half
             if sum(second.values()) == len(messages) - half:
                 assert first + second == Counter(expected.outcomes)
-            topic = {key: value for key, value in values.items() if key[0] == "pingstream_dead_letters_total"}
+            topic = {key: value for key, value in values.items() if key[0] == "pingstream_dead_letters_total" and value}
             assert topic and all(USAGE_PINGS in key[1] for key in topic)
             assert sum(topic.values()) >= second[USAGE_PINGS, "dead"]
             assert values["pingstream_consumer_lag_seconds", ()] == 0

@@ -57,7 +57,7 @@ def strange(seed: int, count: int) -> list[Raw]:
     return [tuple(record) for record in strange_records(seed, count, partitions=PARTITIONS, last_day=LAST_DAY)]  # type: ignore[misc]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_partitions_that_come_one_after_the_other(tmp_path: Path) -> None:
     """140 days of one partition, then 140 days of the next: GitLab.com's activity comes from all of them. Each order is
     tried in memory; this one with processes."""
@@ -72,7 +72,7 @@ def test_partitions_that_come_one_after_the_other(tmp_path: Path) -> None:
         assert {row["population"] for row in wanted.usage_kpi} == {"self_managed", "group", "gitlab_com"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_three_workers_strange_pings_and_a_replay_into_an_empty_and_a_full_database(tmp_path: Path) -> None:
     messages = strange(seed=42, count=900)
     first = messages[:600]
@@ -105,7 +105,7 @@ def test_three_workers_strange_pings_and_a_replay_into_an_empty_and_a_full_datab
                 assert_equals_oracle(client, second.read(), LAST_DAY)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_worker_sees_midnight_and_one_that_was_off_for_ten_days_catches_up(tmp_path: Path) -> None:
     messages = fleet(seed=43, days=40)
     today = tmp_path / "today"
@@ -175,7 +175,7 @@ def clocked(site: Site, today: Path) -> WorkerProcess:
     return WorkerProcess(site.worker_arguments(), site.folder, log, ["-m", "tests.clocked", str(today)])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_changed_pseudonym_key_is_refused_and_can_be_asked_for(tmp_path: Path) -> None:
     messages = fleet(seed=44, days=30, installations=2, groups=2)
     other = "another key, of more than 16 characters"

@@ -24,7 +24,7 @@ def fleet(seed: int, installations: int, days: int) -> Fleet:
     )  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_tables_equal_the_oracle_whatever_is_sent_again_and_however_the_clock_moves(tmp_path: Path) -> None:
     """First a clock that is behind the facts, then one that has come up with them, while all is sent a second time."""
     messages = list(fleet(seed=11, installations=16, days=50).messages())
@@ -65,7 +65,7 @@ def test_tables_equal_the_oracle_whatever_is_sent_again_and_however_the_clock_mo
         assert all(row["mau"] == 0 and row["as_of"] < as_of for row in ended.values())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_running_worker_keeps_up_with_messages_that_trickle_in_and_stops_in_the_middle_of_them(
     tmp_path: Path,
 ) -> None:
