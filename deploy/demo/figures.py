@@ -197,7 +197,8 @@ def _outcomes(counts: Counts) -> Table:
         table.add_row(topic, outcome, _shown(number))
     table.add_section()
     for (topic, reason), number in sorted(counts.letters.items(), key=_by_topic):
-        table.add_row(topic, f"letter: {reason}", _shown(number))
+        if number:
+            table.add_row(topic, f"letter: {reason}", _shown(number))
     return table
 
 
