@@ -124,7 +124,7 @@ def test_each_bad_message_has_its_letter_and_each_good_one_counts(tmp_path: Path
     assert_nowhere(site, SECRETS)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_grows_on_its_way_or_has_nothing_in_it(tmp_path: Path) -> None:
     """A letter is larger than its message by the headers, and a ping under a wrong key grows as well: 7 bytes of JSON a
     user become 8 of a pseudonym. Both come from messages that only just fit into their topic."""
