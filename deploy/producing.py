@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.codec import has_lz4
@@ -22,6 +22,18 @@ IN_FLIGHT: Final = 2_000
 
 RECORD_OVERHEAD_BYTES: Final = 256
 """What Kafka adds to a record and its batch, with room to spare."""
+
+
+def careful_producer(settings: Settings, **config: Any) -> AIOKafkaProducer:
+    """A producer whose messages all replicas acknowledge, each there once. `config`: more of aiokafka's arguments."""
+    return AIOKafkaProducer(
+        **client_config(settings),
+        client_id="pingstream",
+        acks="all",
+        enable_idempotence=True,  # what is sent again after a lost answer is not there twice
+        compression_type="lz4" if has_lz4() else None,
+        **config,
+    )
 
 
 async def produce(
@@ -55,12 +67,8 @@ async def produce(
     except (BrokerUnavailable, TopicError) as exc:
         raise Failure(str(exc)) from None
 
-    producer = AIOKafkaProducer(
-        **client_config(settings),
-        client_id="pingstream",
-        acks="all",
-        enable_idempotence=True,  # what is sent again after a lost answer is not there twice
-        compression_type="lz4" if has_lz4() else None,
+    producer = careful_producer(
+        settings,
         max_request_size=settings.max_message_bytes + RECORD_OVERHEAD_BYTES,
         max_batch_size=262_144,
         linger_ms=20,

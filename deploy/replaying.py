@@ -20,15 +20,14 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.codec import has_lz4
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, OutOfOrderSequenceNumber, RecordListTooLargeError
 from aiokafka.partitioner import murmur2
 
 from deploy.cli.errors import Failure
 from deploy.letters import KafkaRecord, Letter, Mail, Note, Place, note_headers, place_headers, place_of
+from deploy.producing import careful_producer
 from schemas.dead_letters import HEADER_ATTEMPT, Replay
 from schemas.settings import Settings
-from sinks.kafka_client import client_config
 from sinks.topics import dead_letter_topic
 
 CHUNK_LETTERS: Final = 500
@@ -279,15 +278,7 @@ async def _write_notes(producer: AIOKafkaProducer, notes: Iterable[tuple[TopicPa
 
 
 def _producer(settings: Settings) -> AIOKafkaProducer:
-    return AIOKafkaProducer(
-        **client_config(settings),
-        client_id="pingstream",
-        acks="all",
-        enable_idempotence=True,  # what is sent again after a lost answer is not there twice
-        compression_type="lz4" if has_lz4() else None,
-        max_request_size=LARGEST_REQUEST,
-        linger_ms=5,
-    )
+    return careful_producer(settings, max_request_size=LARGEST_REQUEST, linger_ms=5)
 
 
 def _target(mail: Mail, place: Place, record: KafkaRecord) -> TopicPartition:

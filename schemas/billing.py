@@ -114,14 +114,14 @@ def read_billing_event(value: bytes | None, reporting_currency: str, max_message
         raise Unreadable(Reason.INVALID, _sentence(exc)) from None
     occurred_at = _instant(message["occurred_at"], "occurred_at")
     profile = state = addon = sync = None
-    if kind in _OF_SUBSCRIPTION:
+    if "subscription" in message:  # the block of the kind: others are left out
         state = _state(message["subscription"], reporting_currency)
-    elif kind == "seats_synced":
+    elif "seat_sync" in message:
         told = message["seat_sync"]
         sync = SeatSync(told.get("subscription_id") or "", told.get("billable_users"), told.get("max_users"))
-    elif kind == "addon_purchased":
+    elif "addon" in message:
         addon = _addon(message["addon"], reporting_currency)
-    elif kind == "account_updated":
+    elif "account" in message:
         account = message["account"].get
         profile = Profile(
             account("parent_account_id") or "",
@@ -251,13 +251,6 @@ def _is_day(date: str) -> bool:
 
 
 _validate: Final[Callable[[object], Any]] = MESSAGE.validator.validate_python
-_OF_SUBSCRIPTION: Final = TYPES - {
-    "account_updated",
-    "trial_started",
-    "addon_purchased",
-    "seats_synced",
-    "outreach_requested",
-}
 _YEAR_10000: Final = micros(dt.datetime.max.replace(tzinfo=dt.UTC)) + 1
 _ZERO: Final = Decimal(0)
 _CENTS: Final = Decimal(100)

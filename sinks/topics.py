@@ -25,6 +25,12 @@ USAGE_PINGS: Final = "usage-pings"
 BILLING_EVENTS: Final = "billing-events"
 SOURCES: Final = (USAGE_PINGS, BILLING_EVENTS)
 
+GROUP: Final = "pingstream"
+"""The consumer group of all workers; names of state begin with it."""
+
+TABLES: Final = {USAGE_PINGS: "usage", BILLING_EVENTS: "billing"}
+"""The table of the state that a source topic makes."""
+
 AHEAD_MS: Final = 2 * 86_400_000
 """Record timestamps are taken up to this far ahead of the broker's clock. Kafka's own default is an hour."""
 
@@ -57,6 +63,17 @@ class TopicSpec:
 def dead_letter_topic(topic: str) -> str:
     """Where the dead letters of a source topic go."""
     return f"{topic}.dlq"
+
+
+def internal_topic(topic: str) -> str:
+    """Where messages of a source topic go whose key is missing or wrong, on the way to their home; of pings also GitLab.com's
+    activity, by user."""
+    return f"{topic}.rekeyed"
+
+
+def changelog_topic(topic: str) -> str:
+    """The changelog of the table that a source topic makes, as Faust names it."""
+    return f"{GROUP}-{TABLES[topic]}-changelog"
 
 
 def topic_config(settings: Settings) -> dict[str, str]:

@@ -13,12 +13,10 @@ from aiokafka.structs import TopicPartition
 from yarl import URL
 
 from schemas.settings import Settings
-from sinks.topics import START_OVER
+from sinks.topics import GROUP, START_OVER
 from streams.ledger.state import StateError
 from streams.pipeline import Pipeline
 from streams.store import Store
-
-APP_ID = "pingstream"
 
 CHANGELOG_CONFIG = {
     "segment.ms": str(3_600_000),
@@ -30,11 +28,6 @@ CHANGELOG_CONFIG = {
     "retention.ms": "-1",
     "max.message.bytes": str(2 * 1024 * 1024),
 }
-
-
-def changelog(table: str) -> str:
-    """Name of a table's changelog, as Faust has it."""
-    return f"{APP_ID}-{table}-changelog"
 
 
 def changelog_config(settings: Settings) -> dict[str, str]:
@@ -167,7 +160,7 @@ class StreamsApp:
 
     def __init__(self, settings: Settings, lanes: Sequence[Lane]) -> None:
         self.app = faust.App(
-            APP_ID,
+            GROUP,
             broker=[URL(f"pingstream://{server}") for server in settings.kafka.split(",")],
             broker_credentials=_credentials(settings),
             store="pingstream://",

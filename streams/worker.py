@@ -24,8 +24,17 @@ from sinks.dead_letters import DeadLetters
 from sinks.kafka_client import client_config
 from sinks.message_limits import MessageLimits
 from sinks.prometheus import Metrics
-from sinks.topics import BILLING_EVENTS, USAGE_PINGS, TopicSpec, ensure_topics
-from streams.app import APP_ID, Lane, Source, StreamsApp, changelog, changelog_config
+from sinks.topics import (
+    BILLING_EVENTS,
+    GROUP,
+    TABLES,
+    USAGE_PINGS,
+    TopicSpec,
+    changelog_topic,
+    ensure_topics,
+    internal_topic,
+)
+from streams.app import Lane, Source, StreamsApp, changelog_config
 from streams.billing import BillingSide
 from streams.changelog import Changelog, Overtaken
 from streams.clock import AsOfClock
@@ -44,9 +53,6 @@ from streams.web import Web
 
 log = structlog.get_logger("pingstream.worker")
 
-TABLES = {USAGE_PINGS: "usage", BILLING_EVENTS: "billing"}
-"""The source topics, and the tables of their state."""
-
 GC_THRESHOLDS = (200_000, 20, 100)
 """A batch makes some 100,000 short-lived objects and no cycles; by Python's own thresholds a quarter of the time went to
 looking for some."""
@@ -59,12 +65,6 @@ READY_SECONDS = 600.0
 """A worker that is not ready in this time ends, to be started again: recovery hangs."""
 COMMIT_SECONDS = 120.0
 """So does one whose commit takes so long."""
-
-
-def rekeyed(topic: str) -> str:
-    """The internal topic: messages whose key is missing or wrong, on the way to their home; of pings also GitLab.com's
-    activity, by user."""
-    return f"{topic}.rekeyed"
 
 
 @dataclass
@@ -119,7 +119,7 @@ class Worker:
                 source.drain(ends)
         producer = AIOKafkaProducer(
             **client_config(settings),
-            client_id=APP_ID,
+            client_id=GROUP,
             acks="all",
             enable_idempotence=True,
             compression_type="snappy",  # aiokafka has lz4 at its slowest level only
@@ -203,7 +203,7 @@ class Worker:
             Changelog(producer, source.changelog_topic),
             DeadLetters(producer, limits),
             Forwarder(producer, limits, lane.internal_topic, lane.partitions),
-            Originals(lane.topic, lambda: AIOKafkaConsumer(**client_config(settings), client_id=APP_ID)),
+            Originals(lane.topic, lambda: AIOKafkaConsumer(**client_config(settings), client_id=GROUP)),
             rows,
             self._side(lane, rows, clock),
             clock,
@@ -233,17 +233,17 @@ class Worker:
     async def _topics(self) -> list[Lane]:
         """Makes what is missing."""
         counts = await ensure_topics(self._settings)
-        for topic, table in TABLES.items():
+        for topic in TABLES:
             others = [
-                TopicSpec(rekeyed(topic), counts[topic]),
+                TopicSpec(internal_topic(topic), counts[topic]),
                 # Faust would make it as well, but only after it has looked for it in vain.
-                TopicSpec(changelog(table), counts[topic], changelog_config(self._settings)),
+                TopicSpec(changelog_topic(topic), counts[topic], changelog_config(self._settings)),
             ]
             await ensure_topics(self._settings, others, same_partitions=(topic, *(other.name for other in others)))
-        return [Lane(topic, rekeyed(topic), counts[topic], table) for topic, table in TABLES.items()]
+        return [Lane(topic, internal_topic(topic), counts[topic], table) for topic, table in TABLES.items()]
 
     async def _ends(self, lanes: Sequence[Lane]) -> dict[TopicPartition, int]:
-        consumer = AIOKafkaConsumer(**client_config(self._settings), client_id=APP_ID)
+        consumer = AIOKafkaConsumer(**client_config(self._settings), client_id=GROUP)
         await consumer.start()
         try:
             ends: dict[TopicPartition, int] = await consumer.end_offsets(
@@ -317,9 +317,7 @@ class Worker:
             await asyncio.sleep(LOOK_SECONDS)
             for source, pipeline in zip(streams.sources, pipelines, strict=True):
                 if pipeline.ready and pipeline.oldest_unflushed > LOOK_SECONDS:
-                    with contextlib.suppress(
-                        Exception
-                    ):  # Kafka is away too, or partitions move: the next look will tell
+                    with contextlib.suppress(Exception):  # Kafka is away too, or partitions move: the next look tells
                         await asyncio.wait_for(source.look(), LOOK_SECONDS)
 
     async def _all_drained(

@@ -14,12 +14,10 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 from deploy.doctor.finding import Finding, ok, problem, warning
 from schemas.settings import Settings
 from sinks.kafka_client import BrokerUnavailable, client_config, wait_for_broker
-from sinks.topics import AHEAD_MS, ANY_PAST_MS, SOURCES, dead_letter_topic
+from sinks.topics import AHEAD_MS, ANY_PAST_MS, GROUP, SOURCES, changelog_topic, dead_letter_topic, internal_topic
 
 PART = "kafka"
 PATIENCE_SECONDS = 5.0
-GROUP = "pingstream"
-CHANGELOGS = {"usage-pings": "pingstream-usage-changelog", "billing-events": "pingstream-billing-changelog"}
 CLOCK_SECONDS = 60
 
 
@@ -65,7 +63,7 @@ async def _topics(
     settings: Settings, admin: AIOKafkaAdminClient, topics: Mapping[str, Sequence[Any]]
 ) -> AsyncIterator[Finding]:
     for source in SOURCES:
-        inner = {f"{source}.rekeyed": "forwarded messages", CHANGELOGS[source]: "state"}
+        inner = {internal_topic(source): "forwarded messages", changelog_topic(source): "state"}
         missing = [name for name in (source, dead_letter_topic(source), *inner) if name not in topics]
         if missing:
             yield ok(PART, "topics", f"not there yet, a worker makes them: {', '.join(missing)}")
@@ -108,7 +106,7 @@ def complaints(settings: Settings, source: str, name: str, config: Mapping[str, 
         source: the source topic that it belongs to.
         config: by Kafka's names.
     """
-    if name == CHANGELOGS[source]:
+    if name == changelog_topic(source):
         if config["cleanup.policy"] != "compact":
             yield problem(
                 PART, name, f"its cleanup.policy is {config['cleanup.policy']}: state is deleted with time",

@@ -35,6 +35,7 @@ from streams.ledger.forwarding import (
 from streams.ledger.judgement import FUTURE_DAYS, LATE_DAYS, entries_sentence, is_behind, is_future, received_day
 from streams.ledger.kernels import WINDOW
 from streams.ledger.names import Names
+from streams.ledger.ownership import Ownership
 from streams.ledger.pseudonym import Pseudonymiser
 from streams.ledger.reading import GITLAB_COM, GROUP, Entry, Read, Told, Users, identify, read_batch
 from streams.ledger.records import DAY_MS, DAY_US, Change, Letter, PingRow, Record, ScopeKey, Tally, attempt_of
@@ -49,7 +50,6 @@ from streams.ledger.state import (
     digest_of,
     encode_partition,
     head_key,
-    next_epoch,
     partition_key,
     scope_digest,
 )
@@ -157,7 +157,7 @@ class Folded:
     tally: Tally = field(default_factory=Tally)
 
 
-class Book:
+class Book(Ownership):
     """The scopes of one partition.
 
     Args:
@@ -175,8 +175,8 @@ class Book:
         rules: Rules,
         generation: int = 0,
     ) -> None:
+        super().__init__(generation)
         self.partition = partition
-        self._generation = generation
         self._names = names
         self._pseudonymiser = pseudonymiser
         self._rules = rules
@@ -187,7 +187,6 @@ class Book:
             digest = digest_of(key)
             if digest is not None:
                 self._stored[digest][key] = value
-        self.epoch = next_epoch(0, 0, generation)
         self._revision = 0
         self._newest_before: list[tuple[int, int]] = []
         self.rolled_to = NEVER
@@ -197,24 +196,15 @@ class Book:
         self._watermarks = Watermarks(partition, rules.partitions)
         self._homes: dict[tuple[ScopeKey, str], bool] = {}
         self._arrived: dict[tuple[int, int], int] = {}
-        self.settled = False
-        """The epoch is known to be above those of the sink's rows."""
-        self.found = False
-        """There is state of an owner before us."""
-        self.outrun = False
-        """The state was owned in a later generation than ours."""
         own = values.get(partition_key(partition))
         if own is not None:
             version, state = decode_partition(own)
             self._check_key(state.fingerprint)
-            self.epoch = next_epoch(version.epoch, state.generation, generation)
-            self.found = True
-            self.outrun = state.generation > generation
+            self.follow(version, state.generation, state.settled)
             self._newest_before = state.newest_before
             if state.newest_before:
                 self.newest_timestamp = state.newest_before[-1][1]
             self.rolled_to = state.rolled_to
-            self.settled = state.settled
             self._watermarks = Watermarks(partition, rules.partitions, state.heard)
 
     # ---- taking over -----------------------------------------------------------------------------------------------
@@ -246,12 +236,6 @@ class Book:
                 changes += self._packer.changes(scope, self.epoch, None, *NOTHING_NEW, [])
         return changes
 
-    def settle(self, newest_epoch: int) -> None:
-        """Of a partition whose state does not know it: the newest epoch of rows in the sink, which may be those of an earlier
-        state. Our own is above it from now on; the claim makes that known."""
-        self.epoch = max(self.epoch, next_epoch(newest_epoch, 0, self._generation))
-        self.settled = True
-
     @property
     def version(self) -> Version:
         """Version of what is known of the partition as a whole."""
@@ -276,7 +260,7 @@ class Book:
             self._watermarks.heard,
             self._pseudonymiser.fingerprint,
             self.settled,
-            self._generation,
+            self.generation,
         )
         return Change(partition_key(self.partition), encode_partition(self.epoch, self._revision, state))
 

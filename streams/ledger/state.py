@@ -93,20 +93,6 @@ class Version(NamedTuple):
         return self.epoch << 40 | self.revision
 
 
-def next_epoch(known: int, owner: int, generation: int) -> int:
-    """The epoch of a partition's next owner.
-
-    Owners that find the same state get epochs in the order of their generations: a worker that was paused between reading the
-    state and making its epoch known shares it with nobody.
-
-    Args:
-        known: epoch that was found, 0 without any.
-        owner, generation: of the consumer group, in which that one's owner and the next one own the partition. They rise by
-            one with each rebalance; a group that begins anew counts from 1.
-    """
-    return known + max(1, generation - owner if generation > owner else generation)
-
-
 class Base(Struct, array_like=True):
     """Body of a base. It has `masks` or, from format 2 on, `cells`; `deliveries` goes with `recent`."""
 

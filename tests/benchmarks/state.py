@@ -55,7 +55,7 @@ from schemas.ping import EPOCH
 from sinks.clickhouse.connection import open_engine
 from sinks.clickhouse.schema import migrate
 from sinks.prometheus import Metrics
-from sinks.topics import USAGE_PINGS
+from sinks.topics import USAGE_PINGS, internal_topic
 from streams.forwarder import partition_of
 from streams.ledger import example
 from streams.ledger.book import Book, Rules, UsageRows
@@ -66,7 +66,6 @@ from streams.ledger.pseudonym import Pseudonymiser
 from streams.ledger.records import DAY_MS, PingRow
 from streams.ledger.state import Version, digest_of, head_key, scope_digest, version_of
 from streams.rows import RowSink
-from streams.worker import rekeyed
 from tests.benchmarks.drain import MIB, drain, number, say, topic_bytes
 from tests.benchmarks.shapes import LARGE, LAST_DAY, names
 from tests.running import CHANGELOG, Site
@@ -500,7 +499,7 @@ def worker(users: int, days: int) -> Report:
             )
             report.say("drain: peak memory", mib(spent.memory))
             _written(report, site, crowd)
-            report.say("internal topic on disk", mib(topic_bytes(broker, rekeyed("usage-pings"))))
+            report.say("internal topic on disk", mib(topic_bytes(broker, internal_topic("usage-pings"))))
             with site.tables() as client:
                 mau = number(
                     client,

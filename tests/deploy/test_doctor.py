@@ -15,13 +15,13 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from deploy.doctor.kafka import CHANGELOGS, complaints
+from deploy.doctor.kafka import complaints
 from deploy.doctor.machine import check_machine
 from deploy.kafka.broker import LocalBroker
 from schemas.settings import Settings
 from sinks.clickhouse.connection import connect
 from sinks.clickhouse.schema import current, migrate
-from sinks.topics import BILLING_EVENTS, USAGE_PINGS, ensure_topics, topic_config
+from sinks.topics import BILLING_EVENTS, USAGE_PINGS, changelog_topic, ensure_topics, internal_topic, topic_config
 from tests.running import environment
 
 pytestmark = pytest.mark.timeout(180)
@@ -82,10 +82,10 @@ def test_from_an_empty_cluster_to_one_whose_topics_are_wrong(own_broker: LocalBr
         admin = AIOKafkaAdminClient(bootstrap_servers=own_broker.bootstrap)
         await admin.start()
         try:
-            changelog = NewTopic(CHANGELOGS[BILLING_EVENTS], 3, 1, topic_configs={"cleanup.policy": "delete"})
+            changelog = NewTopic(changelog_topic(BILLING_EVENTS), 3, 1, topic_configs={"cleanup.policy": "delete"})
             await admin.create_topics([changelog])
             await admin.create_partitions({USAGE_PINGS: _more(6)})
-            rekeyed = NewTopic(f"{USAGE_PINGS}.rekeyed", 4, 1, topic_configs={"retention.ms": "1000"})
+            rekeyed = NewTopic(internal_topic(USAGE_PINGS), 4, 1, topic_configs={"retention.ms": "1000"})
             await admin.create_topics([rekeyed])
         finally:
             await admin.close()
@@ -99,9 +99,9 @@ def test_from_an_empty_cluster_to_one_whose_topics_are_wrong(own_broker: LocalBr
     client.close()
     code, findings, _ = doctor(tmp_path, *arguments)
     assert code == 1
-    assert states(findings, "kafka", CHANGELOGS[BILLING_EVENTS]) == ["problem"]
+    assert states(findings, "kafka", changelog_topic(BILLING_EVENTS)) == ["problem"]
     assert sorted(states(findings, "kafka", "partitions")) == ["problem", "problem"]
-    assert states(findings, "kafka", f"{USAGE_PINGS}.rekeyed") == ["warning"]
+    assert states(findings, "kafka", internal_topic(USAGE_PINGS)) == ["warning"]
     assert states(findings, "kafka", "clocks") == ["warning"]
     assert states(findings, "clickhouse", "schema") == ["problem"]
     assert "billing-events: 1 messages are still to be read" in {one["found"] for one in findings}
@@ -116,7 +116,7 @@ def _more(partitions: int) -> Any:
 
 def test_a_sound_topic_is_not_complained_about() -> None:
     assert list(complaints(SETTINGS, USAGE_PINGS, USAGE_PINGS, topic_config(SETTINGS))) == []
-    changelog = CHANGELOGS[USAGE_PINGS]
+    changelog = changelog_topic(USAGE_PINGS)
     assert list(complaints(SETTINGS, USAGE_PINGS, changelog, {"cleanup.policy": "compact"})) == []
 
 

@@ -20,12 +20,10 @@ from aiokafka.errors import (
 from aiokafka.protocol.admin import DeleteGroupsRequest
 from aiokafka.structs import TopicPartition
 
-from sinks.topics import BILLING_EVENTS, SOURCES, USAGE_PINGS
+from sinks.topics import GROUP, SOURCES, changelog_topic, internal_topic
 
-GROUP = "pingstream"
-USAGE_CHANGELOG = "pingstream-usage-changelog"
-BILLING_CHANGELOG = "pingstream-billing-changelog"
-INTERNAL = tuple(f"{topic}.rekeyed" for topic in (USAGE_PINGS, BILLING_EVENTS))
+USAGE_CHANGELOG, BILLING_CHANGELOG = map(changelog_topic, SOURCES)
+INTERNAL = tuple(map(internal_topic, SOURCES))
 READ = (*SOURCES, *INTERNAL)
 """The topics that a worker reads and commits."""
 

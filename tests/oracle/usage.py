@@ -542,9 +542,7 @@ def expect(records: Iterable[Record], rules: Rules) -> Expected:
             kept = [entry for entry in entries if first <= entry.day <= last]
             if len(kept) < len(entries):
                 letter = "future" if any(entry.day > last for entry in entries) else "late"
-            row = ping_rows[identity] = ping_row(
-                document, identity, received, rules
-            )  # of a replayed letter the newer one
+            row = ping_rows[identity] = ping_row(document, identity, received, rules)  # of a replay the newer one
             for population, scope_id in scopes_of(identity, rules):
                 group = identity.namespace_id if population == "gitlab_com" else ""
                 fold(scopes[population, scope_id], group, kept)

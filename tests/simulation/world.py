@@ -8,7 +8,7 @@ from functools import cache
 from math import isqrt
 from typing import Any, NamedTuple
 
-from sinks.topics import BILLING_EVENTS, USAGE_PINGS
+from sinks.topics import BILLING_EVENTS, USAGE_PINGS, internal_topic
 from streams.app import Lane
 from tests.oracle import billing as oracle
 from tests.oracle.usage import Rules
@@ -40,10 +40,12 @@ def make(number: int, billing: bool) -> World:
     as_of = LAST_DAY + dt.timedelta(rng.choice((-9, 0, 0, 3)))
     if billing:
         records = strange_billing_records(number, count, partitions=partitions, days=200, last_day=LAST_DAY)
-        return World(number, Lane(BILLING_EVENTS, f"{BILLING_EVENTS}.rekeyed", partitions, "billing"), records, as_of)
+        return World(
+            number, Lane(BILLING_EVENTS, internal_topic(BILLING_EVENTS), partitions, "billing"), records, as_of
+        )
     days = rng.choice((10, 25, 25, 60))
     records = strange_records(number, count, partitions=partitions, days=days, last_day=LAST_DAY)
-    return World(number, Lane(USAGE_PINGS, f"{USAGE_PINGS}.rekeyed", partitions, "usage"), records, as_of)
+    return World(number, Lane(USAGE_PINGS, internal_topic(USAGE_PINGS), partitions, "usage"), records, as_of)
 
 
 def messages(world: World) -> list[oracle.Record]:

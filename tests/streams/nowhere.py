@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import msgspec
 import zstandard
 
+from sinks.topics import internal_topic
 from streams.ledger.state import BASE, HEADER
-from streams.worker import rekeyed
 from tests.running import CHANGELOG, Site
 
 DLQ = "usage-pings.dlq"
@@ -25,7 +25,7 @@ def assert_nowhere(site: Site, secrets: Iterable[str | bytes]) -> None:
         for secret in wanted:
             assert secret not in data, f"{secret.decode()} in {where}"
 
-    for topic in (CHANGELOG, DLQ, rekeyed("usage-pings")):
+    for topic in (CHANGELOG, DLQ, internal_topic("usage-pings")):
         for record in site.read(topic):
             check(topic, repr(record).encode())
             check(topic, record.value or b"")

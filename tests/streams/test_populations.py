@@ -13,9 +13,8 @@ import pytest
 from deploy.fleet import Fleet, FleetSpec
 from deploy.kafka.broker import LocalBroker
 from deploy.message import Message
-from sinks.topics import USAGE_PINGS
+from sinks.topics import USAGE_PINGS, internal_topic
 from streams.forwarder import partition_of
-from streams.worker import rekeyed
 from tests.running import (
     CHANGELOG,
     Site,
@@ -221,7 +220,7 @@ def test_no_user_id_goes_over_the_internal_topic(tmp_path: Path) -> None:
         site.drain(as_of=AS_OF)
         with site.tables() as client:
             assert_equals_oracle(client, site.read(), LAST_DAY)
-        assert len(site.read(rekeyed("usage-pings"))) > 12
+        assert len(site.read(internal_topic("usage-pings"))) > 12
         integer = int(ids[2])
         assert_nowhere(site, [*map(str, ids), "Jane Licensee", "jane.licensee@example.com", "eyJ-secret-key",
                               integer.to_bytes(8, "little"), integer.to_bytes(8, "big")])  # fmt: skip

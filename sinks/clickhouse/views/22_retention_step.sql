@@ -1,6 +1,6 @@
 -- Internal. Where the MRR of all customers of a level changes, and by how much: 12 months ago (base); and of those with a
 -- base their MRR now (current), the lesser of the two (gross), how many they are (customers), and how many have none now
--- (churned). Up to the as-of clock. A customer is a subscription, an account, or a parent with all accounts under it.
+-- (churned). A customer is a subscription, an account, or a parent with all accounts under it.
 CREATE OR REPLACE VIEW {database}.retention_step AS
 SELECT
     level_ AS level, day, sum(base_) AS base, sum(current_) AS current, sum(gross_) AS gross,
@@ -24,7 +24,6 @@ FROM
         ARRAY JOIN
             retention_level AS number_, retention_day AS day_, retention_base AS base__, retention_current AS current__,
             retention_gross AS gross__, retention_customers AS customers__, retention_churned AS churned__
-        WHERE day_ <= (SELECT clock_day FROM {database}.billing_clock)
     )
     GROUP BY number_, alone_, day_
     UNION ALL

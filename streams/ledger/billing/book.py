@@ -35,9 +35,10 @@ from streams.ledger.billing.state import (
     with_version,
 )
 from streams.ledger.forwarding import Forward
+from streams.ledger.ownership import Ownership
 from streams.ledger.records import Change, Letter, Record, Tally, attempt_of
 from streams.ledger.scope import NEVER, READ_HERE
-from streams.ledger.state import StateError, Version, next_epoch, readable
+from streams.ledger.state import StateError, Version, readable
 
 DAY_MS = 86_400_000
 ARRIVED_REMEMBERED = 50_000
@@ -99,7 +100,7 @@ class _Kept:
         self.ids = array("I")
 
 
-class Book:
+class Book(Ownership):
     """The accounts of one partition.
 
     Args:
@@ -109,23 +110,16 @@ class Book:
     """
 
     def __init__(self, partition: int, values: Mapping[bytes, bytes], rules: Rules, generation: int = 0) -> None:
+        super().__init__(generation)
         self.partition = partition
-        self._generation = generation
         self._values = values
         self._rules = rules
         self._accounts: dict[str, _Kept] = {}
         self._segments = 0
         self._pieces: list[bytes] = []
         """What format 1 kept, as segments that are never written: their numbers are behind all others."""
-        self.epoch = next_epoch(0, 0, generation)
         self._revision = 0
         self.rolled_to = NEVER
-        self.settled = False
-        """The epoch is known to be above those of the sink's rows."""
-        self.found = False
-        """There is state of an owner before us."""
-        self.outrun = False
-        """The state was owned in a later generation than ours."""
         self.newest_timestamp = NEVER
         self._read_to = -1
         self._written = Version(0, 0)
@@ -135,11 +129,9 @@ class Book:
         own = values.get(partition_key(partition))
         if own is not None:
             version, state = decode_partition(own)
-            self.epoch = next_epoch(version.epoch, state.generation, generation)
-            self.found = True
-            self.outrun = state.generation > generation
+            self.follow(version, state.generation, state.settled)
             self.newest_timestamp = state.newest_timestamp
-            self.rolled_to, self.settled, self._read_to = state.rolled_to, state.settled, state.read_to
+            self.rolled_to, self._read_to = state.rolled_to, state.read_to
             self._written = Version(*state.written)
         self._recover()
 
@@ -191,12 +183,6 @@ class Book:
                 self._dirty[account_id] = None
         return changes
 
-    def settle(self, newest_epoch: int) -> None:
-        """Of a partition whose state does not know it: the newest epoch of rows in the sink, which may be those of an earlier
-        state. Our own is above it from now on; the claim makes that known."""
-        self.epoch = max(self.epoch, next_epoch(newest_epoch, 0, self._generation))
-        self.settled = True
-
     @property
     def version(self) -> Version:
         """Version of what is known of the partition as a whole."""
@@ -215,7 +201,7 @@ class Book:
     def _own_record(self) -> Change:
         self._revision += 1
         state = PartitionState(
-            self._read_to, self.rolled_to, self._written, self.settled, self._generation, self.newest_timestamp
+            self._read_to, self.rolled_to, self._written, self.settled, self.generation, self.newest_timestamp
         )
         return Change(partition_key(self.partition), encode_partition(self.version, state))
 
@@ -317,9 +303,10 @@ class Book:
     def _load(self, kept: _Kept) -> dict[str, Fact]:
         """The facts of an account by event id, in the order in which they came."""
         known: dict[str, Fact] = {}
-        for place in kept.places:
-            fact = self._fact(place)
-            known.setdefault(fact.event.event_id, fact)
+        with readable():
+            for place in kept.places:
+                fact = self._fact(place)
+                known.setdefault(fact.event.event_id, fact)
         return known
 
     # ---- figures ---------------------------------------------------------------------------------------------------

@@ -154,8 +154,7 @@ def segment_of_piece(value: bytes) -> bytes:
 def read_fact(segment: bytes, place: int) -> Fact:
     """The fact that begins at this byte of a segment."""
     start = place + _LENGTH.size
-    with readable():
-        return _fact(memoryview(segment)[start : start + _LENGTH.unpack_from(segment, place)[0]])
+    return _fact(memoryview(segment)[start : start + _LENGTH.unpack_from(segment, place)[0]])
 
 
 def heads(segment: bytes) -> Iterator[tuple[int, str, str]]:
