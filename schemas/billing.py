@@ -15,7 +15,7 @@ import msgspec
 from pydantic import ValidationError
 
 from schemas import billing_models
-from schemas.billing_digest import EXACT, decode, digest
+from schemas.billing_digest import EXACT, decode
 from schemas.billing_models import MAX_RATE, MESSAGE, TYPES
 from schemas.dead_letters import Reason, Unreadable
 from schemas.ping import MAX_DEPTH, count_openers, micros, refuse_depth, refuse_encoding
@@ -90,13 +90,16 @@ class BillingEvent(msgspec.Struct, frozen=True, array_like=True, gc=False):
     sync: SeatSync | None
 
 
-def read_billing_event(value: bytes | None, reporting_currency: str, max_message_bytes: int) -> BillingEvent:
+def read_billing_event(
+    value: bytes | None, reporting_currency: str, max_message_bytes: int, digest: int = 0
+) -> BillingEvent:
     """Reads one message.
 
     Args:
         value: the message as it came.
         reporting_currency: the setting REPORTING_CURRENCY, into which money is converted.
         max_message_bytes: the setting MAX_MESSAGE_BYTES.
+        digest: of the message, which becomes the event's.
 
     Raises:
         Unreadable: `too_large`, `too_deep`, `not_json`, `unknown_type`, `invalid` or `unsupported_currency`, judged in this
@@ -140,7 +143,7 @@ def read_billing_event(value: bytes | None, reporting_currency: str, max_message
         message.get("sequence") or 0,
         message["account_id"],
         message.get("channel") or "",
-        digest(document),
+        digest,
         profile,
         state,
         addon,
@@ -220,6 +223,18 @@ def _rate(currency: str, fx_rate: str | int | Decimal | None, reporting_currency
     if not _ZERO < rate < _MAX_RATE:
         raise _invalid(_WORDS["fx_rate"], block, "fx_rate")
     return EXACT.multiply(rate, _CENTS)
+
+
+def cents_of(numeral: str, currency: str, fx_rate: str | None, reporting_currency: str) -> int:
+    """An amount in cents of the reporting currency.
+
+    Args:
+        numeral, fx_rate: exact decimals as the models ask for them.
+
+    Raises:
+        Unreadable: as `read_billing_event`.
+    """
+    return _cents(_money(numeral), _rate(currency, fx_rate, reporting_currency, ""))
 
 
 def _cents(amount: Decimal, rate: Decimal, *path: str) -> int:

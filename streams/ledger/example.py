@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from streams.ledger import kernels
+from streams.ledger.billing.digests import digests_of
 from streams.ledger.names import Names
 from streams.ledger.usage import Entries, Figures, UsageLedger
 
@@ -15,6 +16,7 @@ def run() -> None:
     kernels.count_openers(text, np.array([4]), np.empty(1, np.int64))
     kernels.nesting(text)
     kernels.murmur2(text)
+    digests_of([b'{"a":[1.5,true,"\\u0061"]}'])
     ids, lengths, plain = np.empty(3, np.uint64), np.empty(1, np.int64), np.empty(1, np.bool_)
     kernels.parse_ids(text, np.array([0]), np.array([4]), ids, lengths, plain)
     kernels.speck_encrypt(ids[:1], np.arange(27, dtype=np.uint32))

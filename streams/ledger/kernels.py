@@ -21,11 +21,12 @@ PANE = 64
 OK, FULL = 0, 1
 
 
-def _compiled(function: Callable[..., Any]) -> Any:
+def compiled(function: Callable[..., Any]) -> Any:
+    """Makes a kernel, which lets other threads run."""
     return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
 
 
-@_compiled
+@compiled
 def count_openers(text, ends, counts):  # type: ignore[no-untyped-def]
     """How often [ and { stand in each of the messages that lie side by side in `text` (uint8) and end at `ends`."""
     start = 0
@@ -37,7 +38,7 @@ def count_openers(text, ends, counts):  # type: ignore[no-untyped-def]
         start = ends[m]
 
 
-@_compiled
+@compiled
 def nesting(text):  # type: ignore[no-untyped-def]
     """How deep arrays and objects are nested in well-formed JSON (uint8)."""
     level = 0
@@ -58,7 +59,7 @@ def nesting(text):  # type: ignore[no-untyped-def]
     return deepest
 
 
-@_compiled
+@numba.njit(cache=True, error_model="numpy")  # keeps the interpreter's lock: waiting for it takes longer than a key
 def murmur2(key):  # type: ignore[no-untyped-def]
     """Murmur2 of 32 bits with Kafka's seed, of a key (uint8)."""
     mixer = np.uint32(0x5BD1E995)
@@ -80,7 +81,7 @@ def murmur2(key):  # type: ignore[no-untyped-def]
     return found ^ (found >> np.uint32(15))
 
 
-@_compiled
+@compiled
 def parse_ids(text, starts, ends, ids, lengths, plain):  # type: ignore[no-untyped-def]
     """Reads JSON arrays of unsigned integers.
 
@@ -125,7 +126,7 @@ def parse_ids(text, starts, ends, ids, lengths, plain):  # type: ignore[no-untyp
     return written
 
 
-@_compiled
+@compiled
 def speck_encrypt(blocks, keys):  # type: ignore[no-untyped-def]
     """Speck64 over an array of 64-bit blocks in place, a round at a time over a strip that stays in the cache."""
     strip = 1024
@@ -146,7 +147,7 @@ def speck_encrypt(blocks, keys):  # type: ignore[no-untyped-def]
             blocks[at + i] = (np.uint64(x[i]) << np.uint64(32)) | np.uint64(y[i])
 
 
-@_compiled
+@compiled
 def index_users(users, count, slots):  # type: ignore[no-untyped-def]
     """Fills an open-addressing table: `slots` (int32, a power of two long, all -1) -> row of the user."""
     last = np.uint64(len(slots) - 1)
@@ -157,7 +158,7 @@ def index_users(users, count, slots):  # type: ignore[no-untyped-def]
         slots[h] = row
 
 
-@_compiled
+@compiled
 def fold_entries(  # type: ignore[no-untyped-def]
     users,
     count,
@@ -218,7 +219,7 @@ def fold_entries(  # type: ignore[no-untyped-def]
     return OK, count, hi, 0, new_total
 
 
-@_compiled
+@compiled
 def set_rows(masks, first_pane, days, columns, lengths, rows):  # type: ignore[no-untyped-def]
     """Sets bits by row numbers: what `fold_entries` reported as new, read back from state."""
     k = 0
@@ -230,7 +231,7 @@ def set_rows(masks, first_pane, days, columns, lengths, rows):  # type: ignore[n
             k += 1
 
 
-@_compiled
+@compiled
 def _window(masks, first_pane, column, count, day, out):  # type: ignore[no-untyped-def]
     """The 28 days up to `day` of each user in a feature, day `day` at bit 27, ORed into `out` (uint32)."""
     pane = (day >> 6) - first_pane
@@ -254,7 +255,7 @@ def _window(masks, first_pane, column, count, day, out):  # type: ignore[no-unty
             out[row] |= np.uint32(word[row] >> down)
 
 
-@_compiled
+@compiled
 def _tally(window, count):  # type: ignore[no-untyped-def]
     """(daily, weekly, monthly) active users of the windows of `count` users."""
     day = np.uint32(0)
@@ -268,7 +269,7 @@ def _tally(window, count):  # type: ignore[no-untyped-def]
     return day, week, month
 
 
-@_compiled
+@compiled
 def count_figures(  # type: ignore[no-untyped-def]
     masks,
     first_pane,

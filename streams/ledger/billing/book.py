@@ -15,9 +15,11 @@ from itertools import islice
 
 import msgspec
 
-from schemas.billing import BillingEvent, read_billing_event
+from schemas.billing import BillingEvent
+from schemas.billing_digest import digest_before
 from schemas.dead_letters import Outcome, Reason, Unreadable
 from streams.ledger.billing.history import History
+from streams.ledger.billing.reading import read_events
 from streams.ledger.billing.state import (
     Fact,
     PartitionState,
@@ -217,16 +219,15 @@ class Book(Ownership):
         """
         out = Folded()
         new: dict[tuple[str, str], Fact] = {}
-        for record in records:
+        for record, event in zip(records, self._read([record.value for record in records]), strict=True):
             place = (self.partition, record.offset)
-            self._judge(record.value, place, record.timestamp, attempt_of(record), READ_HERE, new, out)
+            self._judge(event, record.value, place, record.timestamp, attempt_of(record), READ_HERE, new, out)
             if record.timestamp > self.newest_timestamp:
                 self.newest_timestamp = record.timestamp
-        for record in forwarded:
-            sent = _decode(record.value or b"")
-            place = (sent.partition, sent.offset)
-            if not self._came_before(place, record.offset):
-                self._judge(sent.value, place, sent.timestamp, sent.attempt, record.offset, new, out)
+        arrived = [(_decode(record.value or b""), record.offset) for record in forwarded]
+        arrived = [(sent, at) for sent, at in arrived if not self._came_before((sent.partition, sent.offset), at)]
+        for (sent, at), event in zip(arrived, self._read([sent.value for sent, _ in arrived]), strict=True):
+            self._judge(event, sent.value, (sent.partition, sent.offset), sent.timestamp, sent.attempt, at, new, out)
         if out.applied:
             out.tally.outcomes[Outcome.APPLIED] += out.applied
         if records:
@@ -241,6 +242,9 @@ class Book(Ownership):
             self._segments = segment + 1
         return out
 
+    def _read(self, values: Sequence[bytes | None]) -> list[BillingEvent | Unreadable]:
+        return read_events(values, self._rules.reporting_currency, self._rules.max_message_bytes)
+
     def _came_before(self, place: tuple[int, int], delivery: int) -> bool:
         """Whether a message was forwarded before: a crash came between its forward and its commit."""
         if len(self._arrived) > ARRIVED_REMEMBERED:
@@ -249,6 +253,7 @@ class Book(Ownership):
 
     def _judge(
         self,
+        event: BillingEvent | Unreadable,
         value: bytes | None,
         place: tuple[int, int],
         timestamp: int,
@@ -259,10 +264,8 @@ class Book(Ownership):
     ) -> None:
         """Decides about one message, here or by sending it home."""
         rules = self._rules
-        try:
-            event = read_billing_event(value, rules.reporting_currency, rules.max_message_bytes)
-        except Unreadable as exc:
-            _die(place, timestamp, attempt, exc.reason, exc.sentence, out)
+        if isinstance(event, Unreadable):
+            _die(place, timestamp, attempt, event.reason, event.sentence, out)
             return
         name = event.account_id, event.event_id
         kept = self._accounts.get(event.account_id)
@@ -282,7 +285,7 @@ class Book(Ownership):
             return
         if known is None:
             new[name] = Fact(event, place[0], place[1], delivery)
-        elif known.event.digest != event.digest:
+        elif known.event.digest != event.digest and known.event.digest != digest_before(value or b""):
             _die(place, timestamp, attempt, Reason.CONFLICT, CONFLICT_SENTENCE, out)
             return
         elif (known.partition, known.offset) == place and known.delivery != delivery:

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from schemas.billing import BillingEvent, read_billing_event
+from streams.ledger.billing.digests import digests_of
 
 _ids = itertools.count()
 LIMIT = 8 * 1024 * 1024
@@ -34,4 +35,5 @@ def subscribed(type_: str, occurred_at: str, seats: int, mrr: str, *, plan: str 
 
 def event(of: Document) -> BillingEvent:
     """A document as the ledger takes it."""
-    return read_billing_event(json.dumps(of).encode(), "USD", LIMIT)
+    value = json.dumps(of).encode()
+    return read_billing_event(value, "USD", LIMIT, digests_of([value])[0][0])

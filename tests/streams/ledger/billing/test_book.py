@@ -10,7 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 import zstandard
+from msgspec.structs import replace
 
+from schemas.billing_digest import digest_before
 from schemas.dead_letters import HEADER_ATTEMPT
 from streams.ledger.billing.book import Book, Rules
 from streams.ledger.billing.cells import Cells
@@ -217,8 +219,10 @@ def test_events_that_come_again_leave_no_row_missing() -> None:
 
 
 def test_the_state_of_an_older_program_is_read() -> None:
-    """Of format 1, which kept an account's events in pieces: a closed one and an open one of an account."""
-    events = [event(document("outreach_requested", f"2025-01-0{n}", event_id=f"e{n}")) for n in (1, 2, 3)]
+    """Of format 1, which kept an account's events in pieces: a closed one and an open one of an account; and had other
+    digests."""
+    documents = [document("outreach_requested", f"2025-01-0{n}", event_id=f"e{n}") for n in (1, 2, 3)]
+    events = [replace(event(one), digest=digest_before(json.dumps(one).encode())) for one in documents]
     facts = [msgspec.msgpack.encode((one, 0, offset)) for offset, one in enumerate(events)]
     closed = (2).to_bytes(4, "big") + b"".join(facts[:2])
     key = b"a" + hashlib.blake2b(b"A", digest_size=16).digest()
@@ -230,7 +234,9 @@ def test_the_state_of_an_older_program_is_read() -> None:
     desk = Desk(values)
     assert (desk.book.epoch, desk.book.read_to, desk.book.rolled_to, desk.book.dirty) == (2, 3, 20_000, 1)
     assert desk.book.events("A") == events
-    assert desk.again(document("outreach_requested", "2025-01-03", event_id="e3"), offset=2) == {"applied": 1}
+    assert desk.again(documents[2], offset=2) == {"applied": 1}
+    assert desk.again(documents[0], offset=7) == {"duplicate": 1}
+    assert desk.again(documents[1] | {"channel": "partner"}, offset=8) == {"dead": 1}
     desk.take(document("outreach_requested", "2025-01-04", event_id="e4"))
     assert [one.event_id for one in desk.restarted().book.events("A")] == ["e4", "e1", "e2", "e3"]
 
