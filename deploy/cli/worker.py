@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import sys
 from collections.abc import Callable
+from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING
 
 import click
@@ -88,6 +90,7 @@ def command(settings: Settings, drain: bool, new_key: bool) -> int:
 
 
 def _run(settings: Settings, key: bytes, client: Callable[[], Client], drain: bool, new_key: bool) -> int:
+    sys.meta_path.insert(0, _WithoutPandas())
     from streams.worker import WebChoice, Worker
 
     web = WebChoice(settings.web_host, settings.web_port, "web_port" not in settings.model_fields_set)
@@ -102,6 +105,16 @@ def _run(settings: Settings, key: bytes, client: Callable[[], Client], drain: bo
         raise Failure(f"ClickHouse refused to bring its schema up to date: {exc}") from None
     except OSError as exc:
         raise WrongUse(f"{settings.web_host}:{settings.web_port}: {exc}; choose another with --web-port") from None
+
+
+class _WithoutPandas(MetaPathFinder):
+    """Hides pandas, where it is installed: pyarrow imports it with the first array it makes, which takes half a second, in which
+    no partition goes on, and tens of megabytes, for nothing that a worker does."""
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+        """Refuses pandas and leaves the rest to others."""
+        if fullname == "pandas":
+            raise ModuleNotFoundError("a worker does without pandas", name=fullname)
 
 
 async def _start(settings: Settings, client: Callable[[], Client], worker: Worker) -> int:
