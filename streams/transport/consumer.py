@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator, Awaitable, Iterable
 from typing import Any
 
 from faust.transport.drivers import aiokafka as driver
-from faust.types import TP
+from faust.types import TP, ConsumerMessage
 from mode.services import WaitResults
 
 from streams.transport.stepping import first_step
+from streams.transport.unpacking import AsTheyCome
 
 
 class AssignedOnly:
@@ -38,6 +39,12 @@ class AssignedOnly:
 
 class FilteringThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     """The thread that owns aiokafka's consumer."""
+
+    async def on_start(self) -> None:
+        """Starts the consumer; no partition is its own before it subscribes."""
+        await super().on_start()
+        fetcher = self._ensure_consumer()._fetcher
+        fetcher._records = AsTheyCome(fetcher._records)
 
     async def _fetch_records(
         self, consumer: Any, active_partitions: Any, timeout: float | None = None, max_records: int | None = None
@@ -150,6 +157,22 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
                 self._next[tp] = contiguous[-1].offset + 1
                 self._read_offset[tp] = contiguous[-1].offset  # or Faust drops the event or sees a gap before it
                 yield tp, message
+
+    def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
+        """Faust's message of a record, which knows neither topic nor partition."""
+        return ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            record.offset,
+            record.timestamp / 1000,
+            record.timestamp_type,
+            record.headers,
+            record.key,
+            record.value,
+            None,
+            tp=tp,
+            generation_id=self.app.consumer_generation_id,
+        )
 
     async def _contiguous(self, tp: TP, batch: list[Any], generation: int) -> list[Any]:
         """The part of a fetched batch that follows what was delivered; nothing while a hole is being closed."""
