@@ -3,10 +3,18 @@
 -- that are the parent of others. All other accounts are alone.
 CREATE OR REPLACE VIEW {database}.family_step AS
 SELECT if(parent_ = '', account_id, parent_) AS parent, day_ AS day, base_ AS base, mrr_ AS mrr
-FROM {database}.billing_account FINAL
-ARRAY JOIN family_parent AS parent_, family_day AS day_, family_base AS base_, family_mrr AS mrr_
-UNION ALL
-SELECT account_id AS parent, day_ AS day, base_ AS base, mrr_ AS mrr
-FROM {database}.billing_account FINAL
-ARRAY JOIN retention_level AS level_, retention_day AS day_, retention_base AS base_, retention_mrr AS mrr_
-WHERE level_ != 0 AND empty(family_day) AND account_id IN (SELECT parent FROM {database}.named_parent)
+FROM
+(
+    SELECT
+        *, empty(family_day) AND account_id IN (SELECT parent FROM {database}.named_parent) AS heads,
+        if(heads, retention_day, family_day) AS days
+    FROM {database}.billing_account FINAL
+)
+ARRAY JOIN
+    days AS day_,
+    if(heads, retention_base, family_base) AS base_,
+    if(heads, retention_mrr, family_mrr) AS mrr_,
+    if(heads, arrayResize(CAST([], 'Array(String)'), length(days)), family_parent) AS parent_,
+    if(heads, retention_level, arrayWithConstant(length(days), toUInt8(1))) AS level_
+-- what only its subscriptions do is in their sum
+WHERE level_ != 0

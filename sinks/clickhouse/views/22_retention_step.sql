@@ -28,29 +28,31 @@ FROM
     GROUP BY number_, alone_, day_
     UNION ALL
     -- of a family: what it is after each of its steps, less what it was before
-    SELECT ['parent'], step_.1, sum(step_.2), sum(step_.3), sum(step_.4), sum(step_.5), sum(step_.6)
+    SELECT
+        ['parent'], day_, sum(base_ - base__),
+        sum(if(base_ > 0, mrr_, 0) - if(base__ > 0, mrr__, 0)),
+        sum(if(base_ > 0, least(base_, mrr_), 0) - if(base__ > 0, least(base__, mrr__), 0)),
+        sum((base_ > 0) - (base__ > 0)),
+        sum((base_ > 0 AND mrr_ = 0) - (base__ > 0 AND mrr__ = 0))
     FROM
     (
         SELECT
-            arraySort(groupArray((day, base, mrr))) AS sorted,
-            arrayCumSum(sorted.2) AS bases,
-            arrayCumSum(sorted.3) AS mrrs,
-            arrayMap((base, mrr) -> if(base > 0, mrr, 0), bases, mrrs) AS currents,
-            arrayMap((base, mrr) -> if(base > 0, least(base, mrr), 0), bases, mrrs) AS grosses,
-            arrayMap(base -> toInt64(base > 0), bases) AS counts,
-            arrayMap((base, mrr) -> toInt64(base > 0 AND mrr = 0), bases, mrrs) AS churns
+            groupArray(day) AS days,
+            arraySort(days) AS sorted,
+            arrayCumSum(arraySort((step, since) -> since, groupArray(base), days)) AS bases,
+            arrayCumSum(arraySort((step, since) -> since, groupArray(mrr), days)) AS mrrs
         FROM {database}.family_step
+        -- later steps change nothing before them
+        WHERE day <= (SELECT clock_day FROM {database}.billing_clock)
         GROUP BY parent
     )
-    ARRAY JOIN arrayZip(
-        sorted.1,
-        sorted.2,
-        arrayMap((now, before) -> now - before, currents, arrayPopBack(arrayPushFront(currents, 0))),
-        arrayMap((now, before) -> now - before, grosses, arrayPopBack(arrayPushFront(grosses, 0))),
-        arrayMap((now, before) -> now - before, counts, arrayPopBack(arrayPushFront(counts, 0))),
-        arrayMap((now, before) -> now - before, churns, arrayPopBack(arrayPushFront(churns, 0)))
-    ) AS step_
-    GROUP BY step_.1
+    ARRAY JOIN
+        sorted AS day_,
+        bases AS base_,
+        arrayPushFront(arrayPopBack(bases), 0) AS base__,
+        mrrs AS mrr_,
+        arrayPushFront(arrayPopBack(mrrs), 0) AS mrr__
+    GROUP BY day_
     UNION ALL
     -- every level from the first day of any subscription on
     SELECT ['subscription', 'account', 'parent'], min(state_day[1]), 0, 0, 0, 0, 0
