@@ -520,6 +520,21 @@ def test_the_parent_of_as_of_counts_on_both_sides(base: Billing) -> None:
     assert retained(base, "account", 10) == alone, "G is no account"
 
 
+def test_a_parent_without_accounts_any_more_is_one_customer_as_if_it_had_never_been_a_parent(base: Billing) -> None:
+    steps = [(-365, 0, 100_00), (0, 100_00, 40_00), (5, 100_00, 120_00), (10, 0, 0)]
+    base.client.command(f"SYSTEM STOP MERGES {base.database}.billing_account")
+    try:
+        base.account("A", version=1, family=[(-5, "P", 0, 80_00)])
+        base.account("A", version=2, first_day=-5, retention=flow(2, [(-5, 0, 80_00)]))
+        subscriptions = flow(0, [(-365, 0, 100_00), (0, 100_00, 0), (10, 0, 0)])
+        base.account("P", retention=flow(1, steps) + subscriptions)
+        base.subscription("P", "S", state=[(-365, EVER, "gitlab_com", "gold", 1, 100_00)])
+        for as_of in (-1, 0, 5, 10, CLOCK):
+            assert retained(base, "parent", as_of) == retained(base, "account", as_of), as_of
+    finally:
+        base.client.command(f"SYSTEM START MERGES {base.database}.billing_account")
+
+
 # Add-ons and self-service
 
 
@@ -923,3 +938,16 @@ def test_a_question_about_an_account_reads_that_account_alone(base: Billing) -> 
     for view in ("kpi_self_service", "subscription_day"):
         read = base.rows_read(f"SELECT * FROM {base.database}.{view} WHERE account_id = '4711'")
         assert read < accounts + 2 * granule, f"{view} reads more of other accounts than their first days"
+
+
+def test_a_condition_on_what_an_account_once_was_finds_no_row_that_was_replaced(base: Billing) -> None:
+    never = [(EVER,)] * 6
+    base.client.command(f"SYSTEM STOP MERGES {base.database}.billing_account")
+    try:
+        base.account("A", version=1, tick=[(0,), *never[1:]])
+        base.account("A", version=2, tick=never)
+        asked = f"{on(5)} AND account_id = 'A'"
+        assert base.rows("kpi_self_service", "trial", where=f"{asked} AND trial = 1") == []
+        assert base.rows("kpi_self_service", "trial", where=asked) == [(0,)]
+    finally:
+        base.client.command(f"SYSTEM START MERGES {base.database}.billing_account")

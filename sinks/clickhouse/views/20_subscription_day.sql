@@ -35,6 +35,12 @@ FROM
         arrayLastIndex(since -> since <= as_of, profile_day) AS profile
     -- the days on the left: a day of 100,000 subscriptions takes a third of the time that it takes the other way round
     FROM (SELECT as_of FROM {database}.billing_day) AS day
-    CROSS JOIN (SELECT * FROM {database}.billing_subscription FINAL) AS subscription
+    CROSS JOIN
+    (
+        SELECT *
+        FROM {database}.billing_subscription FINAL
+        -- of the rows of one account alone more than the key is read; only conditions on the key are moved under FINAL
+        SETTINGS optimize_move_to_prewhere_if_final = 1
+    ) AS subscription
 )
 WHERE state > 0 AND as_of <= state_last[state]

@@ -15,5 +15,11 @@ SELECT
     arrayCount(since -> since <= as_of, tick_day) / 6 AS utilization,
     toUInt8(intDiv(100 * arrayCount(since -> since <= as_of, tick_day), 6)) AS utilization_pct
 FROM (SELECT as_of FROM {database}.billing_day) AS day
-CROSS JOIN (SELECT account_id, first_day, tick_day FROM {database}.billing_account FINAL) AS account
+CROSS JOIN
+(
+    SELECT account_id, first_day, tick_day
+    FROM {database}.billing_account FINAL
+    -- as in subscription_day
+    SETTINGS optimize_move_to_prewhere_if_final = 1
+) AS account
 WHERE first_day <= as_of
