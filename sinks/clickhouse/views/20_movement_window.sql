@@ -1,5 +1,6 @@
 -- Internal. The days that have a seat movement in their 28 days, from seen_from to the one before seen_to, in pieces by
--- the plan, deployment and profile that its subscription has on them: cells are the ids of the eight dimensions' values.
+-- the plan, deployment and profile that its subscription has on them: cells are the ids of the eight dimensions' values,
+-- segment is the id of the segment among them. step: the kind as a number, 1 new, 2 churn, 0 any other, for grouping.
 -- tier: 1 for a movement to a plan of a higher rank, -1 to one of a lower, 0 for others, and for those of the kinds new
 -- and churn and from or to free. Ranks: bronze and starter 1, silver and premium 2, gold and ultimate 3.
 CREATE OR REPLACE VIEW {database}.movement_window AS
@@ -7,7 +8,9 @@ SELECT
     seen_from,
     seen_to,
     cut_cells[cut_] AS cells,
+    segments[cut_] AS segment,
     kind,
+    step,
     tier,
     movement_channel[movement_] AS channel,
     movement_plan_from[movement_] AS plan_from,
@@ -24,6 +27,8 @@ FROM
 (
     SELECT
         *,
+        arrayMap(cells -> cells[5], cut_cells) AS segments,
+        arrayMap(moved -> (moved = 'new') + 2 * (moved = 'churn'), movement_kind) AS steps,
         ['bronze', 'starter', 'silver', 'premium', 'gold', 'ultimate'] AS paid,
         [1, 1, 2, 2, 3, 3] AS ranks,
         arrayMap(plan -> transform(toString(plan), paid, ranks, 0), movement_plan_from) AS rank_from,
@@ -39,6 +44,7 @@ ARRAY JOIN
     window_from AS seen_from,
     window_to AS seen_to,
     window_cut AS cut_,
-    -- by these two elements are chosen, before anything is copied for them
+    -- by these elements are chosen, before anything is copied for them
     arrayMap(place -> movement_kind[place], window_movement) AS kind,
+    arrayMap(place -> steps[place], window_movement) AS step,
     arrayMap(place -> tiers[place], window_movement) AS tier

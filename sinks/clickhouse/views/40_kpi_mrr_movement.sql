@@ -35,7 +35,7 @@ FROM
             FROM
             (
                 SELECT
-                    cells[5] AS cell, if(kind IN ('new', 'churn'), toString(kind), '') AS step, seen_from, seen_to,
+                    segment AS cell, step, seen_from, seen_to,
                     toInt64(count()) AS movements__,
                     -- of new and churn the seats' part is all of the change
                     sum(seat_mrr) AS seat__, sum(tier_mrr) AS tier__,
@@ -54,7 +54,10 @@ FROM
     )
     ARRAY JOIN range(toUInt32(dateDiff('day', day, next_day))) AS i
     ARRAY JOIN
-        if(step != '', [(step, seat)], [('seat', seat), ('tier', tier), ('discount', discount), ('price', price)]) AS part_
+        multiIf(
+            step = 1, [('new', seat)], step = 2, [('churn', seat)],
+            [('seat', seat), ('tier', tier), ('discount', discount), ('price', price)]
+        ) AS part_
     WHERE movements > 0
 ) AS sums
 INNER JOIN (SELECT id, value FROM {database}.billing_cell FINAL) AS named ON named.id = sums.cell

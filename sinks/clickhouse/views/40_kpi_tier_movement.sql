@@ -34,7 +34,7 @@ FROM
             FROM
             (
                 SELECT
-                    cells[5] AS cell, plan_from, plan_to, if(tier > 0, 'upgrade', 'downgrade') AS direction,
+                    segment AS cell, plan_from, plan_to, if(tier > 0, 'upgrade', 'downgrade') AS direction,
                     seen_from, seen_to, seats_to AS seats__, mrr_to - mrr_from AS cents__
                 FROM {database}.movement_window
                 WHERE tier != 0
