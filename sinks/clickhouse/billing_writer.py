@@ -143,6 +143,16 @@ class Numbered(Protocol):
 
 
 @runtime_checkable
+class Utf8(Protocol):
+    """Strings side by side: the UTF-8 of all, and where each begins, with the end of the last."""
+
+    @property
+    def data(self) -> npt.NDArray[np.uint8]: ...
+    @property
+    def offsets(self) -> npt.NDArray[np.int32]: ...
+
+
+@runtime_checkable
 class Nested(Protocol):
     """Elements that are lists: their items one after the other, and how many each has."""
 
@@ -152,7 +162,7 @@ class Nested(Protocol):
     def lengths(self) -> npt.NDArray[np.int64]: ...
 
 
-Column = npt.NDArray[Any] | Sequence[Any] | Numbered | Nested
+Column = npt.NDArray[Any] | Sequence[Any] | Numbered | Utf8 | Nested
 """Elements of a column. Dates are days, moments microseconds since 1970."""
 
 
@@ -192,9 +202,19 @@ def _lists(elements: pa.Array, lengths: npt.NDArray[np.int64], of: pa.DataType) 
 def _arrow(column: Column, of: pa.DataType) -> pa.Array:
     if isinstance(column, Numbered):
         return pa.array(column.names, of).take(pa.array(column.codes))
+    if isinstance(column, np.ndarray):
+        return _array(column, of)
+    if isinstance(column, Utf8):
+        return pa.StringArray.from_buffers(
+            len(column.offsets) - 1, pa.py_buffer(column.offsets), pa.py_buffer(column.data)
+        )
     if isinstance(column, Nested):
         return _lists(_arrow(column.items, of.value_type), column.lengths, of)
-    if not isinstance(column, np.ndarray) or column.dtype == object:
+    return pa.array(column, of)
+
+
+def _array(column: npt.NDArray[Any], of: pa.DataType) -> pa.Array:
+    if column.dtype == object:
         return pa.array(column, of)
     if pa.types.is_date32(of):
         return pa.array(column.astype(np.int32)).view(of)

@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 import msgspec
+import numpy as np
 
 from schemas.billing import BillingEvent
 from schemas.billing_digest import digest_before
 from schemas.dead_letters import Outcome, Reason, Unreadable
+from streams.ledger.billing.facts import Facts
 from streams.ledger.billing.history import History
 from streams.ledger.billing.reading import read_events
 from streams.ledger.billing.state import (
@@ -26,6 +28,7 @@ from streams.ledger.billing.state import (
     append,
     decode_partition,
     encode_partition,
+    fact_at,
     heads,
     is_piece,
     is_segment,
@@ -298,25 +301,37 @@ class Book(Ownership):
         else:
             out.applied += 1
 
-    def _fact(self, place: int) -> Fact:
-        segment, start = place >> 32, place & 0xFFFFFFFF
-        value = self._values[segment_key(segment)] if segment < FIRST_PIECE else self._pieces[segment - FIRST_PIECE]
-        return read_fact(value, start)
+    def _encoded(self, accounts: Sequence[_Kept]) -> list[memoryview]:
+        """The facts of accounts as they are kept, in the order in which they came."""
+        segments: dict[int, memoryview] = {}
+        found = []
+        with readable():
+            for place in np.frombuffer(b"".join([kept.places for kept in accounts]), np.uint64).tolist():
+                segment = place >> 32
+                view = segments.get(segment)
+                if view is None:
+                    view = segments[segment] = memoryview(self._segment(segment))
+                found.append(fact_at(view, place & 0xFFFFFFFF))
+        return found
+
+    def _segment(self, segment: int) -> bytes:
+        return self._values[segment_key(segment)] if segment < FIRST_PIECE else self._pieces[segment - FIRST_PIECE]
 
     def _load(self, kept: _Kept) -> dict[str, Fact]:
         """The facts of an account by event id, in the order in which they came."""
         known: dict[str, Fact] = {}
+        encoded = self._encoded([kept])
         with readable():
-            for place in kept.places:
-                fact = self._fact(place)
+            for fact in map(read_fact, encoded):
                 known.setdefault(fact.event.event_id, fact)
         return known
 
     # ---- figures ---------------------------------------------------------------------------------------------------
 
-    def history(self, account_ids: Iterable[str]) -> History:
+    def history(self, account_ids: Sequence[str]) -> History:
         """Accounts, read from their events."""
-        return History([self.events(account_id) for account_id in account_ids])
+        accounts = [self._accounts[account_id] for account_id in account_ids]
+        return History(Facts(account_ids, self._encoded(accounts), [len(kept.places) for kept in accounts]))
 
     def events(self, account_id: str) -> list[BillingEvent]:
         """All events of an account."""
@@ -332,18 +347,21 @@ class Book(Ownership):
         """How many accounts have rows that are still to be written."""
         return len(self._dirty)
 
-    def unwritten(self, limit: int, limit_events: int) -> History:
+    def unwritten(self, limit: int, limit_events: int, behind: int = 0) -> History:
         """Accounts whose rows are still to be written, up to so many of them or of their events. Call `written` with their ids
-        once the rows are accepted."""
-        accounts: list[list[BillingEvent]] = []
+        once the rows are accepted.
+
+        Args:
+            behind: how many of them are left out, as their rows are on the way.
+        """
+        accounts: list[str] = []
         count = 0
-        for account_id in islice(self._dirty, limit):
+        for account_id in islice(self._dirty, behind, behind + limit):
             if count >= limit_events:
                 break
-            events = self.events(account_id)
-            count += len(events)
-            accounts.append(events)
-        return History(accounts)
+            count += len(self._accounts[account_id].places)
+            accounts.append(account_id)
+        return self.history(accounts)
 
     def written(self, accounts: Iterable[str]) -> Change | None:
         """The rows of these accounts are accepted; returns the record for the changelog once no more are to be written."""

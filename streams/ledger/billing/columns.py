@@ -35,7 +35,15 @@ class Lists:
     lengths: Ints
 
 
-Column: TypeAlias = npt.NDArray[Any] | Sequence[Any] | Strings | Lists
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Strings side by side: the UTF-8 of all, uint8, and where each begins, int32, with the end of the last."""
+
+    data: npt.NDArray[np.uint8]
+    offsets: npt.NDArray[np.int32]
+
+
+Column: TypeAlias = npt.NDArray[Any] | Sequence[Any] | Strings | Texts | Lists
 """Elements of a column, one after the other."""
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from schemas.billing import Profile
 from streams.ledger.billing.cells import DIMENSIONS, Cells
-from streams.ledger.billing.columns import Column, Ints, Lists, Strings, ints, ranges
+from streams.ledger.billing.columns import Column, Ints, Lists, Strings, ranges
 from streams.ledger.billing.history import CHANNELS, DEPLOYMENTS, KINDS, LINKS, MOTIONS, PLANS, History
 from streams.ledger.billing.steps import (
     Cuts,
@@ -56,10 +56,8 @@ def rows_of(history: History, cells: Cells, home: int, version: int) -> AccountR
     retention = retention_of(history, flow, together)
     family = family_of(history, together)
     profiles, moves, links, actions = history.profiles, history.movements, history.links, history.actions
+    bought = history.purchases
     profile_columns: list[Column] = [profiles.day, *_profile_columns(history.profiles.different, profiles.which)]
-    events = [history.events[place] for place in moves.event.tolist()]
-    bought = [(place, event, event.addon) for place, event in enumerate(history.events) if event.addon is not None]
-    addons, addon = ints([place for place, *_ in bought]), [addon for _, _, addon in bought]
     per_account = np.bincount(profiles.account, minlength=number)
 
     def by_account(owners: Ints, *columns: Column) -> Group:
@@ -80,7 +78,7 @@ def rows_of(history: History, cells: Cells, home: int, version: int) -> AccountR
         ),
         "movement": by_account(
             history.sub_account[moves.sub],
-            [event.event_id for event in events],
+            history.event_ids(moves.event),
             moves.at,
             Strings(history.sub_names, moves.sub),
             Strings(KINDS, moves.kind),
@@ -94,18 +92,18 @@ def rows_of(history: History, cells: Cells, home: int, version: int) -> AccountR
             *moves.parts,
         ),
         "addon": by_account(
-            history.account[addons],
-            [event.event_id for _, event, _ in bought],
-            history.at[addons],
-            Strings(CHANNELS, history.channel[addons]),
-            [one.addon for one in addon],
-            ints([one.quantity for one in addon]),
-            ints([one.amount for one in addon]),
+            bought.account,
+            history.event_ids(bought.event),
+            history.at[bought.event],
+            Strings(CHANNELS, history.channel[bought.event]),
+            bought.addon,
+            bought.quantity,
+            bought.amount,
         ),
         "action": by_account(
             actions.account,
             Strings(MOTIONS, actions.motion),
-            [history.events[place].event_id for place in actions.event.tolist()],
+            history.event_ids(actions.event),
             history.at[actions.event],
             Strings(CHANNELS, history.channel[actions.event]),
         ),

@@ -151,10 +151,15 @@ def segment_of_piece(value: bytes) -> bytes:
     )
 
 
-def read_fact(segment: bytes, place: int) -> Fact:
-    """The fact that begins at this byte of a segment."""
+def fact_at(segment: memoryview, place: int) -> memoryview:
+    """The fact that begins at this byte of a segment, as it is kept."""
     start = place + _LENGTH.size
-    return _fact(memoryview(segment)[start : start + _LENGTH.unpack_from(segment, place)[0]])
+    return segment[start : start + _LENGTH.unpack_from(segment, place)[0]]
+
+
+def read_fact(encoded: bytes | memoryview) -> Fact:
+    """A fact as an object."""
+    return _fact(encoded)
 
 
 def heads(segment: bytes) -> Iterator[tuple[int, str, str]]:
