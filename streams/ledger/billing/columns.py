@@ -81,6 +81,12 @@ def first_of_each(some: Ints) -> Ints:
     return np.flatnonzero(np.append(True, some[1:] != some[:-1]))
 
 
+def different(*some: Ints) -> Ints:
+    """The different ones of several sorted columns, sorted. Runs that are sorted are merged; numpy's own way hashes first."""
+    every = np.sort(np.concatenate(some), kind="stable")
+    return every[first_of_each(every)]
+
+
 def in_force(series: Ints, asked: Ints) -> Ints:
     """For each key asked the place of the newest of the sorted `series` with its owner and its day or an earlier one; -1 is
     none."""

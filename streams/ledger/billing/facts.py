@@ -10,7 +10,7 @@ import numpy as np
 
 from schemas.billing import Profile
 from streams.ledger.billing import kernels
-from streams.ledger.billing.columns import Bools, Ints, Strings, Texts, ints
+from streams.ledger.billing.columns import Bools, Ints, Strings, Texts
 from streams.ledger.state import StateError
 
 Spans: TypeAlias = tuple[Ints, Ints]
@@ -24,7 +24,8 @@ class Facts:
 
     Args:
         account_ids: the accounts.
-        encoded: a `streams.ledger.billing.state.Fact` each: those of an account together, in the order in which they came.
+        data: facts as segments have them (`streams.ledger.billing.state`), and anything in between.
+        places: where each begins in `data`: those of an account together, in the order in which they came.
         lengths: how many each account has, one at least.
 
     Attributes:
@@ -34,18 +35,14 @@ class Facts:
         StateError: some bytes are no fact.
     """
 
-    def __init__(
-        self, account_ids: Sequence[str], encoded: Sequence[bytes | memoryview], lengths: Sequence[int]
-    ) -> None:
-        count = len(encoded)
+    def __init__(self, account_ids: Sequence[str], data: bytes, places: Ints, lengths: Sequence[int]) -> None:
         self.account_ids = account_ids
         self.account = np.repeat(np.arange(len(account_ids)), lengths)
-        self._bytes = b"".join(encoded)
-        self._text = np.frombuffer(self._bytes, np.uint8)
-        self._numbers = np.zeros((kernels.NUMBERS, count), np.int64)
-        self._starts, self._stops = (np.zeros((kernels.TEXTS, count), np.int64) for _ in range(2))
-        ends = np.cumsum(ints(list(map(len, encoded))))
-        bad = kernels.read_facts(self._text, ends, self._numbers, self._starts, self._stops)
+        self._bytes = data
+        self._text = np.frombuffer(data, np.uint8)
+        self._numbers = np.zeros((kernels.NUMBERS, len(places)), np.int64)
+        self._starts, self._stops = (np.zeros((kernels.TEXTS, len(places)), np.int64) for _ in range(2))
+        bad = kernels.read_facts(self._text, places, self._numbers, self._starts, self._stops)
         if bad >= 0:
             raise StateError(
                 f"an event of account {account_ids[self.account[bad]]!r} cannot be read from the state in the changelog: it was "
@@ -81,7 +78,8 @@ class Facts:
 
     def has(self, block: int) -> Bools:
         """Whether each event has a block."""
-        return self.number(kernels.BLOCKS) & block != 0
+        found: Bools = self.number(kernels.BLOCKS) & block != 0
+        return found
 
     def texts(self, row: int, places: Ints) -> Texts:
         """A string of some events."""

@@ -33,6 +33,7 @@ from streams.ledger.billing.columns import (
 )
 from streams.ledger.billing.days import FOR_EVER, KEPT_MONTHS, WINDOW, a_year_on, months_after
 from streams.ledger.billing.facts import Facts
+from streams.ledger.billing.flow import flow_of_subscriptions
 from streams.ledger.records import DAY_US
 
 KINDS = ("new", "growth", "renewal_growth", "contraction", "churn", "none")
@@ -186,6 +187,7 @@ class History:
         account_ids, first_day: of each account.
         account, at, day, channel: of each event, by account and time; the channel by its code.
         sub_names, sub_account: of each subscription that has a state.
+        flow: of each subscription.
     """
 
     def __init__(self, facts: Facts) -> None:
@@ -254,6 +256,9 @@ class History:
         year_on = _of_each_day(held_day, a_year_on)
         stands = last_of_each(keys(held_sub, year_on))
         self.base = Base(held_sub[stands], year_on[stands], mrr[kept][stands])
+        self.flow = flow_of_subscriptions(
+            keys(held_sub, held_day), self.held.mrr, keys(self.base.sub, self.base.day), self.base.mrr
+        )
         self.added = _added(sub, day, kind, seats - seats_from)
         self.links = self._read_links(where, sub, deployment, ~cancelled)
 

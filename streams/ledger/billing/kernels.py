@@ -40,7 +40,7 @@ def read_int(text, p, end):  # type: ignore[no-untyped-def]
     stop = p + 1 + width
     if stop > end:
         return 0, -1
-    value = 0
+    value = np.int64(0)
     for at in range(p + 1, stop):
         value = value << 8 | np.int64(text[at])
     if c >= 0xD0 and width < 8 and value >> (8 * width - 1):
@@ -56,13 +56,13 @@ def read_text(text, p, end):  # type: ignore[no-untyped-def]
     c = np.int64(text[p])
     start = p + 1
     if 0xA0 <= c <= 0xBF:
-        length = c & 31
+        length = np.int64(c & 31)
     elif 0xD9 <= c <= 0xDB:
         width = 1 << (c - 0xD9)
         start += width
         if start > end:
             return 0, -1
-        length = 0
+        length = np.int64(0)
         for at in range(p + 1, start):
             length = length << 8 | np.int64(text[at])
     else:
@@ -73,23 +73,27 @@ def read_text(text, p, end):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def read_facts(text, ends, numbers, starts, stops):  # type: ignore[no-untyped-def]
-    """Reads facts that lie side by side.
+def read_facts(text, places, numbers, starts, stops):  # type: ignore[no-untyped-def]
+    """Reads facts.
 
     Args:
         text: uint8.
-        ends: where each ends.
+        places: int64, where each begins in `text`: its length in 4 bytes, and itself.
         numbers: out, int64 (NUMBERS, facts), zeros.
         starts, stops: out, int64 (TEXTS, facts), zeros: where each string lies in `text`.
 
     Returns:
         The number of the first fact that cannot be read, -1 when there is none.
     """
-    last = 0
-    for n in range(len(ends)):
-        end = ends[n]
-        p = last
-        last = end
+    for n in range(len(places)):
+        p = places[n] + 4
+        if p > len(text):
+            return n
+        end = p
+        for at in range(4):
+            end += np.int64(text[p - 4 + at]) << (24 - 8 * at)
+        if end > len(text):
+            return n
         # a fact is an array of more than the event, an event one of 11
         if p + 2 > end or text[p] & 0xF0 != 0x90 or text[p + 1] != 0x9B:
             return n

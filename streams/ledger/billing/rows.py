@@ -10,12 +10,11 @@ import numpy as np
 from schemas.billing import Profile
 from streams.ledger.billing.cells import DIMENSIONS, Cells
 from streams.ledger.billing.columns import Column, Ints, Lists, Strings, ranges
+from streams.ledger.billing.flow import flow_of_accounts
 from streams.ledger.billing.history import CHANNELS, DEPLOYMENTS, KINDS, LINKS, MOTIONS, PLANS, History
 from streams.ledger.billing.steps import (
     Cuts,
     family_of,
-    flow_of_accounts,
-    flow_of_subscriptions,
     hold,
     retention_of,
     windows_of,
@@ -49,11 +48,10 @@ class AccountRows:
 def rows_of(history: History, cells: Cells, home: int, version: int) -> AccountRows:
     """The rows of accounts."""
     number, subscriptions = len(history.account_ids), len(history.sub_names)
-    flow = flow_of_subscriptions(history)
-    together = flow_of_accounts(history, flow)
+    together = flow_of_accounts(history.sub_account, history.flow)
     cuts, held, spans = hold(history)
     windows = windows_of(history, spans)
-    retention = retention_of(history, flow, together)
+    retention = retention_of(history, together)
     family = family_of(history, together)
     profiles, moves, links, actions = history.profiles, history.movements, history.links, history.actions
     bought = history.purchases
@@ -162,11 +160,13 @@ def _profile_columns(different: Sequence[Profile], which: Ints) -> list[Strings]
 
 def _cells(cuts: Cuts, cells: Cells) -> Lists:
     """The cells of each cut."""
-    combined = np.stack((cuts.plan, cuts.deployment, cuts.market), axis=1)
-    several, which = np.unique(combined, axis=0, return_inverse=True)
+    code = (cuts.market * len(PLANS) + cuts.plan) * len(DEPLOYMENTS) + cuts.deployment
+    _, firsts, which = np.unique(code, return_index=True, return_inverse=True)
     numbers = [
         cells.cut(PLANS[plan], DEPLOYMENTS[deployment], cuts.markets[market])
-        for plan, deployment, market in several.tolist()
+        for plan, deployment, market in zip(
+            cuts.plan[firsts].tolist(), cuts.deployment[firsts].tolist(), cuts.market[firsts].tolist(), strict=True
+        )
     ]
-    items = np.array(numbers, np.int64).reshape(len(several), len(DIMENSIONS))[which.reshape(-1)]
+    items = np.array(numbers, np.int64).reshape(len(firsts), len(DIMENSIONS))[which]
     return Lists(items.reshape(-1), np.full(len(items), len(DIMENSIONS)))

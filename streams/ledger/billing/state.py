@@ -151,15 +151,14 @@ def segment_of_piece(value: bytes) -> bytes:
     )
 
 
-def fact_at(segment: memoryview, place: int) -> memoryview:
-    """The fact that begins at this byte of a segment, as it is kept."""
-    start = place + _LENGTH.size
-    return segment[start : start + _LENGTH.unpack_from(segment, place)[0]]
+def fact_at(segment: bytes, place: int) -> bytes:
+    """The fact that begins at this byte of a segment, with its length before it."""
+    return segment[place : place + _LENGTH.size + _LENGTH.unpack_from(segment, place)[0]]
 
 
-def read_fact(encoded: bytes | memoryview) -> Fact:
-    """A fact as an object."""
-    return _fact(encoded)
+def read_fact(segment: bytes, place: int) -> Fact:
+    """The same as an object."""
+    return _fact(memoryview(fact_at(segment, place))[_LENGTH.size :])
 
 
 def heads(segment: bytes) -> Iterator[tuple[int, str, str]]:

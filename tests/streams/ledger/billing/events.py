@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from schemas.billing import BillingEvent, read_billing_event
 from streams.ledger.billing.digests import digests_of
@@ -48,5 +49,8 @@ def event(of: Document) -> BillingEvent:
 
 def history_of(accounts: Sequence[Sequence[BillingEvent]]) -> History:
     """The events of some accounts, at least one each, as they are read from what is kept."""
-    facts = [msgspec.msgpack.encode(Fact(one, 0, 0)) for events in accounts for one in events]
-    return History(Facts([events[0].account_id for events in accounts], facts, list(map(len, accounts))))
+    encoded = [msgspec.msgpack.encode(Fact(one, 0, 0)) for events in accounts for one in events]
+    data = [len(fact).to_bytes(4, "big") + fact for fact in encoded]
+    sizes = np.array(list(map(len, data)))
+    account_ids, lengths = [events[0].account_id for events in accounts], list(map(len, accounts))
+    return History(Facts(account_ids, b"".join(data), np.cumsum(sizes) - sizes, lengths))
