@@ -38,11 +38,15 @@ class Facts:
     def __init__(self, account_ids: Sequence[str], data: bytes, places: Ints, lengths: Sequence[int]) -> None:
         self.account_ids = account_ids
         self.account = np.repeat(np.arange(len(account_ids)), lengths)
-        self._bytes = data
-        self._text = np.frombuffer(data, np.uint8)
+        every = np.frombuffer(data, np.uint8)
+        text, ends = np.empty(len(every), np.uint8), np.zeros(len(places), np.int64)
+        bad = kernels.lay_facts(every, places, text, ends)
+        self._bytes = text[: ends[-1] if len(ends) else 0].tobytes()
+        self._text = np.frombuffer(self._bytes, np.uint8)
         self._numbers = np.zeros((kernels.NUMBERS, len(places)), np.int64)
         self._starts, self._stops = (np.zeros((kernels.TEXTS, len(places)), np.int64) for _ in range(2))
-        bad = kernels.read_facts(self._text, places, self._numbers, self._starts, self._stops)
+        if bad < 0:
+            bad = kernels.read_facts(self._text, ends, self._numbers, self._starts, self._stops)
         if bad >= 0:
             raise StateError(
                 f"an event of account {account_ids[self.account[bad]]!r} cannot be read from the state in the changelog: it was "

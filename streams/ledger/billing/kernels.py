@@ -73,27 +73,52 @@ def read_text(text, p, end):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def read_facts(text, places, numbers, starts, stops):  # type: ignore[no-untyped-def]
-    """Reads facts.
+def lay_facts(data, places, text, ends):  # type: ignore[no-untyped-def]
+    """Lays facts side by side, so that what reads them after that finds them in the processor's cache.
+
+    Args:
+        data: uint8.
+        places: int64, where each begins in `data`: its length in 4 bytes, and itself; none twice.
+        text: out, uint8, as long as `data`: the facts without their lengths.
+        ends: out, int64: where each ends in `text`.
+
+    Returns:
+        The number of the first one that is not whole, -1 when there is none.
+    """
+    end = 0
+    for n in range(len(places)):
+        p = places[n] + 4
+        if p > len(data):
+            return n
+        length = np.int64(0)
+        for at in range(p - 4, p):
+            length = length << 8 | np.int64(data[at])
+        if p + length > len(data) or end + length > len(text):
+            return n
+        for at in range(length):
+            text[end + at] = data[p + at]
+        end += length
+        ends[n] = end
+    return -1
+
+
+@compiled
+def read_facts(text, ends, numbers, starts, stops):  # type: ignore[no-untyped-def]
+    """Reads facts that lie side by side.
 
     Args:
         text: uint8.
-        places: int64, where each begins in `text`: its length in 4 bytes, and itself.
+        ends: int64, where each ends.
         numbers: out, int64 (NUMBERS, facts), zeros.
         starts, stops: out, int64 (TEXTS, facts), zeros: where each string lies in `text`.
 
     Returns:
         The number of the first fact that cannot be read, -1 when there is none.
     """
-    for n in range(len(places)):
-        p = places[n] + 4
-        if p > len(text):
-            return n
-        end = p
-        for at in range(4):
-            end += np.int64(text[p - 4 + at]) << (24 - 8 * at)
-        if end > len(text):
-            return n
+    last = 0
+    for n in range(len(ends)):
+        p, end = last, ends[n]
+        last = end
         # a fact is an array of more than the event, an event one of 11
         if p + 2 > end or text[p] & 0xF0 != 0x90 or text[p + 1] != 0x9B:
             return n
