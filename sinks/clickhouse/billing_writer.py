@@ -133,16 +133,6 @@ SUBSCRIPTION_GROUPS = {"state": 6, "base": 2, "added": 3, "sync": 3, "profile": 
 
 
 @runtime_checkable
-class Numbered(Protocol):
-    """Strings by number: an element is names[codes[i]]."""
-
-    @property
-    def names(self) -> Sequence[str]: ...
-    @property
-    def codes(self) -> npt.NDArray[np.int64]: ...
-
-
-@runtime_checkable
 class Utf8(Protocol):
     """Strings side by side: the UTF-8 of all, and where each begins, with the end of the last."""
 
@@ -150,6 +140,16 @@ class Utf8(Protocol):
     def data(self) -> npt.NDArray[np.uint8]: ...
     @property
     def offsets(self) -> npt.NDArray[np.int32]: ...
+
+
+@runtime_checkable
+class Numbered(Protocol):
+    """Strings by number: an element is names[codes[i]]."""
+
+    @property
+    def names(self) -> Sequence[str] | Utf8: ...
+    @property
+    def codes(self) -> npt.NDArray[np.int64]: ...
 
 
 @runtime_checkable
@@ -201,7 +201,7 @@ def _lists(elements: pa.Array, lengths: npt.NDArray[np.int64], of: pa.DataType) 
 
 def _arrow(column: Column, of: pa.DataType) -> pa.Array:
     if isinstance(column, Numbered):
-        return pa.array(column.names, of).take(pa.array(column.codes))
+        return _arrow(column.names, of).take(pa.array(column.codes))
     if isinstance(column, np.ndarray):
         return _array(column, of)
     if isinstance(column, Utf8):

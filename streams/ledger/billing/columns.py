@@ -20,10 +20,26 @@ DAY_BITS = 24
 
 
 @dataclass(frozen=True, slots=True)
+class Texts:
+    """Strings side by side: the UTF-8 of all, uint8, and where each begins, int32, with the end of the last."""
+
+    data: npt.NDArray[np.uint8]
+    offsets: npt.NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def first(self, count: int) -> Texts:
+        """The first `count` of them."""
+        offsets = self.offsets[: count + 1]
+        return Texts(self.data[: offsets[-1]], offsets)
+
+
+@dataclass(frozen=True, slots=True)
 class Strings:
     """Strings by number: an element is names[codes[i]]."""
 
-    names: Sequence[str]
+    names: Sequence[str] | Texts
     codes: Ints
 
 
@@ -33,14 +49,6 @@ class Lists:
 
     items: Ints
     lengths: Ints
-
-
-@dataclass(frozen=True, slots=True)
-class Texts:
-    """Strings side by side: the UTF-8 of all, uint8, and where each begins, int32, with the end of the last."""
-
-    data: npt.NDArray[np.uint8]
-    offsets: npt.NDArray[np.int32]
 
 
 Column: TypeAlias = npt.NDArray[Any] | Sequence[Any] | Strings | Texts | Lists

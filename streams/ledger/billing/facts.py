@@ -10,11 +10,13 @@ import numpy as np
 
 from schemas.billing import Profile
 from streams.ledger.billing import kernels
-from streams.ledger.billing.columns import Bools, Ints, Strings, Texts
+from streams.ledger.billing.columns import Bools, Ints, Texts
 from streams.ledger.state import StateError
 
 Spans: TypeAlias = tuple[Ints, Ints]
 """Where strings begin and where they end, in the bytes of all facts."""
+
+NO_TEXT: Spans = (np.zeros(1, np.int64), np.zeros(1, np.int64))
 
 _profile = msgspec.msgpack.Decoder(Profile).decode
 
@@ -60,7 +62,7 @@ class Facts:
 
     def _order(self) -> Ints:
         """Places of the events, as they are to stand."""
-        _, firsts, _ = self._number([(self._starts[kernels.EVENT_ID], self._stops[kernels.EVENT_ID])], self.account)
+        _, firsts = self._number((self._starts[kernels.EVENT_ID], self._stops[kernels.EVENT_ID]), self.account)
         at, sequence, account = self.number(kernels.AT), self.number(kernels.SEQUENCE), self.account
         order = firsts[np.lexsort((sequence[firsts], at[firsts], account[firsts]))]
         meet = np.ones(max(len(order) - 1, 0), np.bool_)
@@ -87,59 +89,66 @@ class Facts:
 
     def texts(self, row: int, places: Ints) -> Texts:
         """A string of some events."""
-        starts, stops = self._spans(row, places)
-        offsets = np.zeros(len(places) + 1, np.int32)
-        np.cumsum(stops - starts, out=offsets[1:])
-        data = np.empty(offsets[-1], np.uint8)
-        kernels.copy_texts(self._text, starts, stops, data)
-        return Texts(data, offsets)
+        return self._copied(self._spans(row, places))
 
-    def strings(self, row: int, places: Ints | None = None) -> Strings:
-        """A string of events, of all if none are named, where many are equal."""
-        (codes,), names = self.numbered([(row, np.arange(len(self.account)) if places is None else places)])
-        return Strings(names, codes)
+    def strings(self, row: int, places: Ints | None = None) -> tuple[list[str], Ints]:
+        """A string of events, of all if none are named: the different ones, which are few, and the number of each."""
+        spans = self._spans(row, np.arange(len(self.account)) if places is None else places)
+        numbers, firsts = self._number(spans)
+        return [data.decode() for data in self._cut(spans, firsts)], numbers
 
-    def numbered(self, columns: Sequence[tuple[int, Ints]]) -> tuple[list[Ints], list[str]]:
+    def numbered(self, columns: Sequence[tuple[int, Ints]]) -> tuple[list[Ints], Texts]:
         """Strings of some events, each column with its row and its events, by number; the different ones, '' is the first."""
-        spans = [(np.zeros(1, np.int64), np.zeros(1, np.int64)), *(self._spans(*column) for column in columns)]
-        numbers, firsts, joined = self._number(spans)
-        return np.split(numbers[1:], np.cumsum([len(places) for _, places in columns])[:-1]), self._named(
-            joined, firsts
-        )
+        spans = _joined([NO_TEXT, *(self._spans(*column) for column in columns)])
+        numbers, firsts = self._number(spans)
+        return _split(numbers[1:], columns), self._copied((spans[0][firsts], spans[1][firsts]))
 
-    def numbered_by_account(self, columns: Sequence[tuple[int, Ints]]) -> tuple[list[Ints], list[str], Ints]:
+    def numbered_by_account(self, columns: Sequence[tuple[int, Ints]]) -> tuple[list[Ints], Texts, Ints]:
         """The same for each account by itself, without the ''; and the account of each different one."""
+        spans = _joined([self._spans(*column) for column in columns])
         account = np.concatenate([self.account[places] for _, places in columns])
-        numbers, firsts, joined = self._number([self._spans(*column) for column in columns], account)
-        parts = np.split(numbers, np.cumsum([len(places) for _, places in columns])[:-1])
-        return parts, self._named(joined, firsts), account[firsts]
+        numbers, firsts = self._number(spans, account)
+        return _split(numbers, columns), self._copied((spans[0][firsts], spans[1][firsts])), account[firsts]
 
     def profiles(self, places: Ints) -> tuple[Ints, list[Profile]]:
         """The profiles of some events by number, and the different ones."""
-        numbers, firsts, spans = self._number([self._spans(kernels.PROFILE, places)])
+        spans = self._spans(kernels.PROFILE, places)
+        numbers, firsts = self._number(spans)
         return numbers, [_profile(data) for data in self._cut(spans, firsts)]
 
     def _spans(self, row: int, places: Ints) -> Spans:
         return self._starts[row, places], self._stops[row, places]
 
-    def _number(self, several: Sequence[Spans], owners: Ints | None = None) -> tuple[Ints, Ints, Spans]:
-        """Strings by number, equal ones of one owner alike, the place of the first of each number, and where they all are."""
-        starts, stops = (np.concatenate(ends) for ends in zip(*several, strict=True))
-        count = len(starts)
+    def _number(self, spans: Spans, owners: Ints | None = None) -> tuple[Ints, Ints]:
+        """Strings by number, equal ones of one owner alike, and the place of the first of each number."""
+        count = len(spans[0])
         if owners is None:
             owners = np.zeros(count, np.int64)
         slots = np.full(1 << (2 * count).bit_length(), -1, np.int64)
         numbers, firsts = np.empty(count, np.int64), np.empty(count, np.int64)
-        different = kernels.number_texts(self._text, starts, stops, owners, slots, numbers, firsts)
-        return numbers, firsts[:different], (starts, stops)
+        return numbers, firsts[: kernels.number_texts(self._text, *spans, owners, slots, numbers, firsts)]
+
+    def _copied(self, spans: Spans) -> Texts:
+        starts, stops = spans
+        offsets = np.zeros(len(starts) + 1, np.int32)
+        np.cumsum(stops - starts, out=offsets[1:])
+        data = np.empty(offsets[-1], np.uint8)
+        kernels.copy_texts(self._text, starts, stops, data)
+        return Texts(data, offsets)
 
     def _cut(self, spans: Spans, places: Ints) -> Iterator[bytes]:
         starts, stops = spans
         for start, stop in zip(starts[places].tolist(), stops[places].tolist(), strict=True):
             yield self._bytes[start:stop]
 
-    def _named(self, spans: Spans, places: Ints) -> list[str]:
-        return [data.decode() for data in self._cut(spans, places)]
+
+def _joined(several: Sequence[Spans]) -> Spans:
+    starts, stops = (np.concatenate(ends) for ends in zip(*several, strict=True))
+    return starts, stops
+
+
+def _split(numbers: Ints, columns: Sequence[tuple[int, Ints]]) -> list[Ints]:
+    return np.split(numbers, np.cumsum([len(places) for _, places in columns])[:-1])
 
 
 def _runs(meet: Bools) -> Iterator[tuple[int, int]]:

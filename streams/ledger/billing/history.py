@@ -164,7 +164,7 @@ class Links:
     sub: Ints
     kind: Ints
     name: Ints
-    names: list[str]
+    names: Texts
     times: Ints
     lengths: Ints
 
@@ -205,7 +205,7 @@ class History:
             [(kernels.SUBSCRIPTION, where), (kernels.SYNCED, told)]
         )
         number = int(sub.max(initial=-1)) + 1  # what is behind them has no state
-        self.sub_names, self.sub_account = names[:number], owners[:number]
+        self.sub_names, self.sub_account = names.first(number), owners[:number]
         self._read_states(where, types, sub)
         self.profiles = self._read_profiles()
         of_sub = synced < number
@@ -219,7 +219,7 @@ class History:
 
     # ---- states --------------------------------------------------------------------------------------------------------
 
-    def _read_states(self, where: Ints, types: Strings, sub: Ints) -> None:
+    def _read_states(self, where: Ints, types: tuple[list[str], Ints], sub: Ints) -> None:
         facts = self._facts
         cancelled = _codes(types, CANCELLED.__eq__)[where] == 1
         renewal = (_codes(types, RENEWED.__eq__)[where] == 1) | (facts.number(kernels.AT_RENEWAL)[where] == 1)
@@ -299,9 +299,9 @@ class History:
         facts = self._facts
         where = np.flatnonzero(facts.has(kernels.HAS_ADDON))
         quantity, amount = (facts.number(row)[where] for row in (kernels.QUANTITY, kernels.AMOUNT))
-        return Purchases(self.account[where], where, facts.strings(kernels.ADDON, where), quantity, amount)
+        return Purchases(self.account[where], where, Strings(*facts.strings(kernels.ADDON, where)), quantity, amount)
 
-    def _read_actions(self, where: Ints, types: Strings) -> Actions:
+    def _read_actions(self, where: Ints, types: tuple[list[str], Ints]) -> Actions:
         moves = self.movements
         changed = _codes(types, "plan_changed".__eq__)[where] == 1
         upgraded = changed & (moves.plan_from > 0) & (RANK[moves.plan_to] > RANK[moves.plan_from])
@@ -322,9 +322,10 @@ class History:
         return ticks
 
 
-def _codes(some: Strings, code: Callable[[str], int]) -> Ints:
-    """The code of each of many strings, few of them different."""
-    return ints([code(name) if name else 0 for name in some.names])[some.codes]
+def _codes(few: tuple[list[str], Ints], code: Callable[[str], int]) -> Ints:
+    """The code of each of many strings that are given by the number of one of a few."""
+    names, numbers = few
+    return ints([code(name) for name in names])[numbers]
 
 
 def _left(sub: Ints, at: Ints, namespace: Ints, deployment: Ints) -> tuple[Ints, Ints, Ints]:

@@ -85,7 +85,7 @@ def lay_facts(data, places, text, ends):  # type: ignore[no-untyped-def]
     Returns:
         The number of the first one that is not whole, -1 when there is none.
     """
-    end = 0
+    end = np.int64(0)
     for n in range(len(places)):
         p = places[n] + 4
         if p > len(data):

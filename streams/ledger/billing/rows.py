@@ -9,7 +9,7 @@ import numpy as np
 
 from schemas.billing import Profile
 from streams.ledger.billing.cells import DIMENSIONS, Cells
-from streams.ledger.billing.columns import Column, Ints, Lists, Strings, ranges
+from streams.ledger.billing.columns import Column, Ints, Lists, Strings, Texts, ranges
 from streams.ledger.billing.flow import flow_of_accounts
 from streams.ledger.billing.history import CHANNELS, DEPLOYMENTS, KINDS, LINKS, MOTIONS, PLANS, History
 from streams.ledger.billing.steps import (
@@ -40,7 +40,7 @@ class AccountRows:
 
     accounts: tuple[Column, ...]
     of_account: dict[str, Group]
-    subscriptions: tuple[Strings, Sequence[str], Ints]
+    subscriptions: tuple[Strings, Texts, Ints]
     of_subscription: dict[str, Group]
     version: int
 

@@ -17,7 +17,8 @@ Row = dict[str, Any]
 def values(column: Column) -> list[Any]:
     """The elements of a column."""
     if isinstance(column, Strings):
-        return [column.names[code] for code in column.codes.tolist()]
+        names = values(column.names)
+        return [names[code] for code in column.codes.tolist()]
     if isinstance(column, Texts):
         data, offsets = column.data.tobytes(), column.offsets.tolist()
         return [data[start:end].decode() for start, end in pairwise(offsets)]
