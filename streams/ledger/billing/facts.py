@@ -11,7 +11,7 @@ import numpy as np
 from schemas.billing import Profile
 from streams.ledger.billing import kernels
 from streams.ledger.billing.columns import Bools, Ints, Texts
-from streams.ledger.state import StateError
+from streams.ledger.state import StateError, readable
 
 Spans: TypeAlias = tuple[Ints, Ints]
 """Where strings begin and where they end, in the bytes of all facts."""
@@ -95,7 +95,8 @@ class Facts:
         """A string of events, of all if none are named: the different ones, which are few, and the number of each."""
         spans = self._spans(row, np.arange(len(self.account)) if places is None else places)
         numbers, firsts = self._number(spans)
-        return [data.decode() for data in self._cut(spans, firsts)], numbers
+        with readable():
+            return [data.decode() for data in self._cut(spans, firsts)], numbers
 
     def numbered(self, columns: Sequence[tuple[int, Ints]]) -> tuple[list[Ints], Texts]:
         """Strings of some events, each column with its row and its events, by number; the different ones, '' is the first."""
@@ -114,7 +115,8 @@ class Facts:
         """The profiles of some events by number, and the different ones."""
         spans = self._spans(kernels.PROFILE, places)
         numbers, firsts = self._number(spans)
-        return numbers, [_profile(data) for data in self._cut(spans, firsts)]
+        with readable():
+            return numbers, [_profile(data) for data in self._cut(spans, firsts)]
 
     def _spans(self, row: int, places: Ints) -> Spans:
         return self._starts[row, places], self._stops[row, places]
