@@ -57,7 +57,7 @@ class Facts:
         order = self._order()
         self.account = self.account[order]
         self._numbers, self._starts, self._stops = (
-            column[:, order] for column in (self._numbers, self._starts, self._stops)
+            column.take(order, axis=1) for column in (self._numbers, self._starts, self._stops)
         )
 
     def _order(self) -> Ints:
