@@ -46,7 +46,6 @@ def event(of: Document) -> BillingEvent:
     return read_billing_event(value, "USD", LIMIT, digests_of([value])[0][0])
 
 
-
 def history_of(accounts: Sequence[Sequence[BillingEvent]]) -> History:
     """The events of some accounts, at least one each, as they are read from what is kept."""
     encoded = [msgspec.msgpack.encode(Fact(one, 0, 0)) for events in accounts for one in events]
