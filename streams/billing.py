@@ -24,7 +24,7 @@ READ_EVENTS = 100_000
 
 WRITE_BYTES = 96 * 1024 * 1024
 """Rows that are written at once, as Arrow has them. Each insert is a part of a table, and few large parts are hardly ever
-merged: with a third of this the merges cost more than the inserts."""
+merged: with a quarter of this the merges cost more than the inserts."""
 
 PUT_OFF_SECONDS = 300.0
 """While it is far behind, the worker writes no rows for so long: most of them would be written over soon, and half-read accounts

@@ -19,7 +19,7 @@ import numpy as np
 from schemas.billing import BillingEvent
 from schemas.billing_digest import digest_before
 from schemas.dead_letters import Outcome, Reason, Unreadable
-from streams.ledger.billing.columns import ints
+from streams.ledger.billing.columns import Ints, ints
 from streams.ledger.billing.facts import Facts
 from streams.ledger.billing.history import History
 from streams.ledger.billing.reading import read_events
@@ -53,8 +53,8 @@ ARRIVED_REMEMBERED = 50_000
 ID_BITS = PLACE_BITS = 0xFFFFFFFF
 FIRST_PIECE = 1 << 30
 SPARSE_BYTES = 1024
-"""Segments with fewer bytes than this for each fact that is wanted are read as they are; out of others the facts are taken,
-one by one, which takes about as long as so many bytes do."""
+"""Segments that have fewer bytes than this for each fact that is wanted are put together as they are: 100 MB for the 100,000
+events that are read at a time. Out of others the facts are taken one by one, 1 us each."""
 
 FUTURE_SENTENCE = "occurred_at lies more than a day after the moment the message was received - at `$.occurred_at`"
 CONFLICT_SENTENCE = "the account has an event of this id with other content, which stands - at `$.event_id`"
@@ -323,7 +323,12 @@ class Book(Ownership):
     def history(self, account_ids: Sequence[str]) -> History:
         """Accounts, read from their events."""
         accounts = [self._accounts[account_id] for account_id in account_ids]
-        places = np.frombuffer(b"".join([kept.places for kept in accounts]), np.int64)
+        lengths = [len(kept.places) for kept in accounts]
+        return History(Facts(account_ids, *self._facts(b"".join([kept.places for kept in accounts])), lengths))
+
+    def _facts(self, kept: bytes) -> tuple[bytes, Ints]:
+        """Bytes in which the facts of these places (64 bits each) are, and where each begins in them."""
+        places = np.frombuffer(kept, np.int64)
         numbers, which = np.unique(places >> 32, return_inverse=True)
         places = places & PLACE_BITS
         values = [self._segment(number) for number in numbers.tolist()]
@@ -334,8 +339,7 @@ class Book(Ownership):
                 ]
             which, places = np.arange(len(values)), np.zeros(len(values), np.int64)
         sizes = ints(list(map(len, values)))
-        places = places + (np.cumsum(sizes) - sizes)[which]
-        return History(Facts(account_ids, b"".join(values), places, [len(kept.places) for kept in accounts]))
+        return b"".join(values), places + (np.cumsum(sizes) - sizes)[which]
 
     def events(self, account_id: str) -> list[BillingEvent]:
         """All events of an account."""
