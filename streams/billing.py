@@ -13,14 +13,18 @@ from streams.ledger.billing.book import Book, Folded, Rules
 from streams.ledger.billing.cells import Cells
 from streams.ledger.billing.live import LiveBilling
 from streams.ledger.billing.rows import rows_of
-from streams.rows import RowSink
+from streams.rows import AccountBlocks, RowSink
 from streams.side import LetterRow, WriteState
 
-WRITE_ACCOUNTS = 5_000
-"""Accounts whose rows are written at once."""
+READ_ACCOUNTS = 20_000
+"""Accounts that are read at once."""
 
-WRITE_EVENTS = 100_000
-"""And no more once they have so many events together: what is in memory at a time."""
+READ_EVENTS = 100_000
+"""And no more once they have so many events together: what is in memory as columns at a time."""
+
+WRITE_BYTES = 96 * 1024 * 1024
+"""Rows that are written at once, as Arrow has them. Each insert is a part of a table, and few large parts are hardly ever
+merged: with a quarter of this the merges cost more than the inserts."""
 
 PUT_OFF_SECONDS = 300.0
 """While it is far behind, the worker writes no rows for so long: most of them would be written over soon, and half-read accounts
@@ -79,16 +83,20 @@ class BillingSide:
 
     async def _write_accounts(self, book: Book, write_state: WriteState, still_ours: Callable[[], bool]) -> bool:
         while book.dirty:
-            if not still_ours():  # the store may hold what another owner has written since
+            blocks = AccountBlocks()
+            accounts: list[str] = []
+            while len(accounts) < book.dirty and blocks.nbytes < WRITE_BYTES:
+                if not still_ours():  # the store may hold what another owner has written since
+                    return False
+                history = book.unwritten(READ_ACCOUNTS, READ_EVENTS, len(accounts))
+                blocks.add(rows_of(history, self._cells, book.partition, book.version.row))
+                self._live.count(book.partition, history, self._clock.day())
+                accounts += history.account_ids
+                await asyncio.sleep(0)
+            if not await self._rows.write_accounts(self._cells, blocks, still_ours):
                 return False
-            history = book.unwritten(WRITE_ACCOUNTS, WRITE_EVENTS)
-            rows = rows_of(history, self._cells, book.partition, book.version.row)
-            if not await self._rows.write_accounts(self._cells, rows, still_ours):
-                return False
-            if change := book.written(history.account_ids):
+            if change := book.written(accounts):
                 await write_state({book.partition: [change]})
-            self._live.count(book.partition, history, self._clock.day())
-            await asyncio.sleep(0)
         self._written_at = time.monotonic()
         return True
 

@@ -35,7 +35,8 @@ from sinks.clickhouse.writer import (
     NAME_SCHEMA,
     PING_SCHEMA,
     PROGRESS_SCHEMA,
-    insert,
+    ArrowRows,
+    insert_rows,
     newest_epochs,
     row_block,
     usage_block,
@@ -72,6 +73,28 @@ class Progress(NamedTuple):
 
 class _Abandoned(Exception):
     """The partitions are not ours any more: their next owner writes the rows."""
+
+
+class AccountBlocks:
+    """Rows of accounts that are to be written at once."""
+
+    def __init__(self) -> None:
+        self.accounts = ArrowRows(ACCOUNT_SCHEMA)
+        self.subscriptions = ArrowRows(SUBSCRIPTION_SCHEMA)
+
+    def add(self, rows: AccountRows) -> None:
+        """Takes more rows."""
+        groups = _groups(rows.of_account)
+        self.accounts.add(array_block(ACCOUNT_SCHEMA, rows.accounts, ACCOUNT_GROUPS, groups, rows.version))
+        groups = _groups(rows.of_subscription)
+        self.subscriptions.add(
+            array_block(SUBSCRIPTION_SCHEMA, rows.subscriptions, SUBSCRIPTION_GROUPS, groups, rows.version)
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """What they take in memory."""
+        return self.accounts.nbytes + self.subscriptions.nbytes
 
 
 class RowSink:
@@ -122,22 +145,16 @@ class RowSink:
             names.written(len(new_names))
         return True
 
-    async def write_accounts(self, cells: Cells, rows: AccountRows, still_ours: Callable[[], bool]) -> bool:
+    async def write_accounts(self, cells: Cells, blocks: AccountBlocks, still_ours: Callable[[], bool]) -> bool:
         """Writes rows of accounts, new cells first; returns as `write` does."""
         new_cells = cells.unwritten()
-        blocks = [
-            (
-                "billing_account",
-                array_block(ACCOUNT_SCHEMA, rows.accounts, ACCOUNT_GROUPS, _groups(rows.of_account), rows.version),
-            )
-        ]
-        if len(rows.subscriptions[-1]):
-            parts = _groups(rows.of_subscription)
-            block = array_block(SUBSCRIPTION_SCHEMA, rows.subscriptions, SUBSCRIPTION_GROUPS, parts, rows.version)
-            blocks.append(("billing_subscription", block))
-        if new_cells:
-            blocks.insert(0, ("billing_cell", row_block(new_cells, CELL_SCHEMA)))
-        if not await self._insert_all(blocks, still_ours):
+        try:
+            if new_cells:
+                await self._insert("billing_cell", row_block(new_cells, CELL_SCHEMA), still_ours)
+            await self._insert_rows("billing_account", blocks.accounts, still_ours)
+            if blocks.subscriptions.count:
+                await self._insert_rows("billing_subscription", blocks.subscriptions, still_ours)
+        except _Abandoned:
             return False
         cells.written(len(new_cells))
         return True
@@ -185,8 +202,13 @@ class RowSink:
             return None
 
     async def _insert(self, table: str, block: pa.Table, still_ours: Callable[[], bool]) -> None:
-        await self._insist(table, lambda client: insert(client, self._database, table, block), still_ours)
-        self._metrics.sink_rows.labels(table).inc(block.num_rows)
+        rows = ArrowRows(block.schema)
+        rows.add(block)
+        await self._insert_rows(table, rows, still_ours)
+
+    async def _insert_rows(self, table: str, rows: ArrowRows, still_ours: Callable[[], bool]) -> None:
+        await self._insist(table, lambda client: insert_rows(client, self._database, table, rows), still_ours)
+        self._metrics.sink_rows.labels(table).inc(rows.count)
 
     async def _insist(self, table: str, act: Callable[[Client], T], still_ours: Callable[[], bool]) -> T:
         """Does it in a thread, again and again until ClickHouse has answered."""

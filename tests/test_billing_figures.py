@@ -20,7 +20,7 @@ from sinks.prometheus import Metrics
 from sinks.topics import BILLING_EVENTS, USAGE_PINGS
 from streams.ledger.book import UsageRows
 from streams.ledger.state import Version
-from streams.rows import Progress, RowSink
+from streams.rows import AccountBlocks, Progress, RowSink
 from tests.oracle import billing as oracle
 from tests.oracle.usage import Rules
 from tests.running import assert_tables
@@ -116,7 +116,10 @@ def test_all_figures_of_strange_pings_and_strange_events(engine: Engine, seed: i
             assert asyncio.run(sink.write(usage.names, rows, [], [], lambda: True))
     told = [(0, 1, ping) for ping in usage.pings.values()]
     assert asyncio.run(sink.write(usage.names, UsageRows(), told, [], lambda: True))
-    for blocks in billing.written:
+    for start in range(0, len(billing.written), 3):
+        blocks = AccountBlocks()
+        for some in billing.written[start : start + 3]:
+            blocks.add(some)
         assert asyncio.run(sink.write_accounts(billing.cells, blocks, lambda: True))
     write_letters(sink, USAGE_PINGS, usage.letters, pings)
     write_letters(sink, BILLING_EVENTS, billing.letters, events)

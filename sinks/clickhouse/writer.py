@@ -14,9 +14,15 @@ import numpy.typing as npt
 import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
-INSERT_SETTINGS = {"max_partitions_per_insert_block": 0, "max_insert_threads": 1, "optimize_on_insert": 0}
+INSERT_SETTINGS = {
+    "max_partitions_per_insert_block": 0,
+    "max_threads": 1,
+    "max_insert_threads": 1,
+    "optimize_on_insert": 0,
+}
 """History spans more years than the default of partitions for a block. Of two rows of a key the newer stands wherever they are,
-so nothing is gained by merging a block before it is written, which takes longer than writing it.
+so nothing is gained by merging a block before it is written, which takes longer than writing it. Reading a block by several
+threads costs a quarter more than by one, which has the time: the next block is made when this one is written.
 """
 
 PING_SCHEMA = pa.schema(
@@ -158,15 +164,50 @@ def newest_epochs(client: Client, database: str, topic: str) -> dict[int, int]:
     return {int(partition): int(row_version) >> 40 for partition, row_version in found.result_rows}
 
 
+class ArrowRows:
+    """Rows for one insert, taken block by block and kept as they are sent: Arrow's stream format.
+
+    Attributes:
+        count, nbytes: of the rows so far.
+    """
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self.columns: list[str] = schema.names
+        self.count = 0
+        self._out = io.BytesIO()
+        self._stream = pa.ipc.new_stream(self._out, schema)
+        self._data: bytes | None = None
+
+    def add(self, block: pa.Table) -> None:
+        """Takes more rows."""
+        self._stream.write_table(block)
+        self.count += block.num_rows
+
+    @property
+    def nbytes(self) -> int:
+        return self._out.tell()
+
+    def data(self) -> bytes:
+        """All of them; no more are taken from now on."""
+        if self._data is None:
+            self._stream.close()
+            self._data = self._out.getvalue()
+        return self._data
+
+
 def insert(client: Client, database: str, table: str, block: pa.Table) -> int:
     """Inserts a block and returns once ClickHouse has taken it; gives the number of its bytes.
 
     Raises:
         clickhouse_connect.driver.exceptions.ClickHouseError: it was refused, or nobody knows.
     """
-    out = io.BytesIO()
-    with pa.ipc.new_stream(out, block.schema) as stream:
-        stream.write_table(block)
-    data = out.getvalue()
-    client.raw_insert(f"{database}.{table}", block.column_names, data, INSERT_SETTINGS, "ArrowStream")
+    rows = ArrowRows(block.schema)
+    rows.add(block)
+    return insert_rows(client, database, table, rows)
+
+
+def insert_rows(client: Client, database: str, table: str, rows: ArrowRows) -> int:
+    """The same with rows that were taken block by block: they become one block."""
+    data = rows.data()
+    client.raw_insert(f"{database}.{table}", rows.columns, data, INSERT_SETTINGS, "ArrowStream")
     return len(data)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from schemas.billing import BillingEvent
 from streams.ledger import kernels
 from streams.ledger.billing.digests import digests_of
+from streams.ledger.billing.facts import Facts
+from streams.ledger.billing.history import History
+from streams.ledger.billing.state import Fact, append
 from streams.ledger.names import Names
+from streams.ledger.state import Version
 from streams.ledger.usage import Entries, Figures, UsageLedger
 
 
 def run() -> None:
-    """Parses, folds and counts one user's day."""
+    """Parses, folds and counts one user's day, and reads one account."""
     text = np.frombuffer(b"[17]", np.uint8)
     kernels.count_openers(text, np.array([4]), np.empty(1, np.int64))
     kernels.nesting(text)
@@ -28,3 +33,6 @@ def run() -> None:
     ledger.append_users(np.array([5], np.uint64))
     ledger.fold_rows(np.array([20_000]), np.array([column]), np.array([1]), np.array([1], np.int32))
     ledger.count_days(20_000, 20_000, Figures())
+    event = BillingEvent("1", "trial_started", 0, 0, "1", "", 0, None, None, None, None)
+    ((_, segment),), ((_, place),) = append(0, None, [Fact(event, 0, 0)], Version(1, 1))
+    History(Facts(["1"], segment, np.array([place]), [1]))

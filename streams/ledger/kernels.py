@@ -370,7 +370,7 @@ def count_figures(  # type: ignore[no-untyped-def]
 
 
 def compile_all() -> None:
-    """Compiles each kernel for the types it is called with, on a ledger of one user."""
+    """Compiles each kernel for the types it is called with, on a ledger of one user and an account of one event."""
     from streams.ledger.example import run
 
     run()

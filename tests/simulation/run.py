@@ -202,7 +202,8 @@ def _tuned(loop: VirtualLoop, faults: Faults) -> Iterator[None]:
         (streams.pipeline, "BATCH_RECORDS", some((3, 10, 8_000))),
         (streams.pipeline, "FAR_BEHIND", some((4, 2_000))),
         (streams.billing, "PUT_OFF_SECONDS", some((2.0, 300.0))),
-        (streams.billing, "WRITE_ACCOUNTS", some((2, 5_000))),
+        (streams.billing, "READ_ACCOUNTS", some((2, 20_000))),
+        (streams.billing, "WRITE_BYTES", some((1, 96 * 1024 * 1024))),
         (streams.usage, "ROLL_SCOPES", some((2, 2_000))),
     ]
     before = [(module, name, getattr(module, name)) for module, name, _ in changes]

@@ -20,10 +20,26 @@ DAY_BITS = 24
 
 
 @dataclass(frozen=True, slots=True)
+class Texts:
+    """Strings side by side: the UTF-8 of all, uint8, and where each begins, int32, with the end of the last."""
+
+    data: npt.NDArray[np.uint8]
+    offsets: npt.NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def first(self, count: int) -> Texts:
+        """The first `count` of them."""
+        offsets = self.offsets[: count + 1]
+        return Texts(self.data[: offsets[-1]], offsets)
+
+
+@dataclass(frozen=True, slots=True)
 class Strings:
     """Strings by number: an element is names[codes[i]]."""
 
-    names: Sequence[str]
+    names: Sequence[str] | Texts
     codes: Ints
 
 
@@ -35,7 +51,7 @@ class Lists:
     lengths: Ints
 
 
-Column: TypeAlias = npt.NDArray[Any] | Sequence[Any] | Strings | Lists
+Column: TypeAlias = npt.NDArray[Any] | Sequence[Any] | Strings | Texts | Lists
 """Elements of a column, one after the other."""
 
 
@@ -71,6 +87,12 @@ def first_of_each(some: Ints) -> Ints:
     if not len(some):
         return np.empty(0, np.int64)
     return np.flatnonzero(np.append(True, some[1:] != some[:-1]))
+
+
+def different(*some: Ints) -> Ints:
+    """The different ones of several sorted columns, sorted. Runs that are sorted are merged; numpy's own way hashes first."""
+    every = np.sort(np.concatenate(some), kind="stable")
+    return every[first_of_each(every)]
 
 
 def in_force(series: Ints, asked: Ints) -> Ints:

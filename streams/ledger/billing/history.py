@@ -7,17 +7,20 @@ currency. Accounts and subscriptions are numbered from 0 on, an account's subscr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from schemas.billing import PLAN_RANK, BillingEvent, Profile, State
+from schemas.billing import PLAN_RANK, Profile
+from streams.ledger.billing import kernels
 from streams.ledger.billing.columns import (
     Bools,
     Ints,
+    Strings,
+    Texts,
     after,
     before,
     days_of,
@@ -29,6 +32,8 @@ from streams.ledger.billing.columns import (
     running,
 )
 from streams.ledger.billing.days import FOR_EVER, KEPT_MONTHS, WINDOW, a_year_on, months_after
+from streams.ledger.billing.facts import Facts
+from streams.ledger.billing.flow import flow_of_subscriptions
 from streams.ledger.records import DAY_US
 
 KINDS = ("new", "growth", "renewal_growth", "contraction", "churn", "none")
@@ -159,58 +164,69 @@ class Links:
     sub: Ints
     kind: Ints
     name: Ints
-    names: list[str]
+    names: Texts
     times: Ints
     lengths: Ints
+
+
+@dataclass(slots=True)
+class Purchases:
+    """Addons that accounts bought, rows of `addon_purchase`."""
+
+    account: Ints
+    event: Ints
+    addon: Strings
+    quantity: Ints
+    amount: Ints
 
 
 class History:
     """The events of some accounts, read.
 
-    Args:
-        accounts: the events of each, at least one, in any order, an id once.
-
     Attributes:
         account_ids, first_day: of each account.
-        events: all of them by account and time; account, at, day, channel: of each, the channel by its code.
+        account, at, day, channel: of each event, by account and time; the channel by its code.
         sub_names, sub_account: of each subscription that has a state.
+        flow: of each subscription.
     """
 
-    def __init__(self, accounts: Sequence[Sequence[BillingEvent]]) -> None:
-        self.account_ids = [some[0].account_id for some in accounts]
-        self.events, self.account = _sorted(accounts)
-        events = self.events
-        self.at = ints([event.occurred_at for event in events])
+    def __init__(self, facts: Facts) -> None:
+        self.account_ids = facts.account_ids
+        self.account = facts.account
+        self._facts = facts
+        self.at = facts.number(kernels.AT)
         self.day = self.at // DAY_US
-        self.channel = ints([_CHANNEL[event.channel] for event in events])
+        self.channel = _codes(facts.strings(kernels.CHANNEL), _CHANNEL.__getitem__)
         self.first_day = self.day[first_of_each(self.account)]
-        where = np.flatnonzero(np.array([event.state is not None for event in events], np.bool_))
-        states: list[State] = [event.state for event in events if event.state is not None]
-        subs: dict[tuple[int, str], int] = {}
-        numbered = [
-            subs.setdefault((account, state.subscription_id), len(subs))
-            for account, state in zip(self.account[where].tolist(), states, strict=True)
-        ]
-        self._subs = subs
-        self.sub_names = [name for _, name in subs]
-        self.sub_account = ints([account for account, _ in subs])
-        self._read_states(where, states, ints(numbered))
+        types = facts.strings(kernels.TYPE)
+        where = np.flatnonzero(facts.has(kernels.HAS_STATE))
+        told = np.flatnonzero(facts.has(kernels.HAS_SYNC))
+        (sub, synced), names, owners = facts.numbered_by_account(
+            [(kernels.SUBSCRIPTION, where), (kernels.SYNCED, told)]
+        )
+        number = int(sub.max(initial=-1)) + 1  # what is behind them has no state
+        self.sub_names, self.sub_account = names.first(number), owners[:number]
+        self._read_states(where, types, sub)
         self.profiles = self._read_profiles()
-        self.synced = self._read_syncs()
-        self.actions = self._read_actions(where)
+        of_sub = synced < number
+        self.synced = self._read_syncs(synced[of_sub], told[of_sub])
+        self.actions = self._read_actions(where, types)
+        self.purchases = self._read_purchases()
+
+    def event_ids(self, events: Ints) -> Texts:
+        """Ids of events by their places."""
+        return self._facts.texts(kernels.EVENT_ID, events)
 
     # ---- states --------------------------------------------------------------------------------------------------------
 
-    def _read_states(self, where: Ints, states: Sequence[State], sub: Ints) -> None:
-        events = [self.events[place] for place in where.tolist()]
-        cancelled = np.array([event.type == CANCELLED for event in events], np.bool_)
-        renewal = np.array(
-            [event.type == RENEWED or state.at_renewal for event, state in zip(events, states, strict=True)], np.bool_
+    def _read_states(self, where: Ints, types: tuple[list[str], Ints], sub: Ints) -> None:
+        facts = self._facts
+        cancelled = _codes(types, CANCELLED.__eq__)[where] == 1
+        renewal = (_codes(types, RENEWED.__eq__)[where] == 1) | (facts.number(kernels.AT_RENEWAL)[where] == 1)
+        plan = _codes(facts.strings(kernels.PLAN, where), _PLAN.__getitem__)
+        seats, mrr, listed = (
+            np.where(cancelled, 0, facts.number(row)[where]) for row in (kernels.SEATS, kernels.MRR, kernels.LIST_MRR)
         )
-        plan = ints([_PLAN[state.plan] for state in states])
-        seats = np.where(cancelled, 0, ints([state.seats for state in states]))
-        mrr = np.where(cancelled, 0, ints([state.mrr for state in states]))
-        listed = np.where(cancelled, 0, ints([state.list_mrr for state in states]))
         order = np.argsort(sub, kind="stable")
         sub_sorted = sub[order]
 
@@ -231,7 +247,7 @@ class History:
             where, sub, self.at[where], day, kind, self.channel[where], plan_from, plan, seats_from, seats, mrr_from, mrr,
             parts,
         )  # fmt: skip
-        deployment = ints([_DEPLOYMENT[state.deployment] for state in states])
+        deployment = _codes(facts.strings(kernels.DEPLOYMENT, where), _DEPLOYMENT.__getitem__)
         kept = order[last_of_each(keys(sub_sorted, day[order]))]
         held_sub, held_day = sub[kept], day[kept]
         shown = np.where(cancelled[kept], _of_each_day(held_day, _last_shown), FOR_EVER)
@@ -240,20 +256,16 @@ class History:
         year_on = _of_each_day(held_day, a_year_on)
         stands = last_of_each(keys(held_sub, year_on))
         self.base = Base(held_sub[stands], year_on[stands], mrr[kept][stands])
-        self.added = _added(sub, day, kind, seats - seats_from)
-        self.links = self._read_links(states, self.at[where], sub, deployment, ~cancelled)
-
-    def _read_links(self, states: Sequence[State], at: Ints, sub: Ints, deployment: Ints, counted: Bools) -> Links:
-        numbers: dict[str, int] = {"": 0}
-        subscription, license_, namespace = (
-            ints([numbers.setdefault(name, len(numbers)) for name in column])
-            for column in (
-                [state.subscription_id for state in states],
-                [state.license_sha256 for state in states],
-                [state.namespace_id for state in states],
-            )
+        self.flow = flow_of_subscriptions(
+            keys(held_sub, held_day), self.held.mrr, keys(self.base.sub, self.base.day), self.base.mrr
         )
-        parts = [(sub[counted], at[counted], column[counted]) for column in (subscription, license_, namespace)]
+        self.added = _added(sub, day, kind, seats - seats_from)
+        self.links = self._read_links(where, sub, deployment, ~cancelled)
+
+    def _read_links(self, where: Ints, sub: Ints, deployment: Ints, counted: Bools) -> Links:
+        rows = (kernels.SUBSCRIPTION, kernels.LICENSE, kernels.NAMESPACE)
+        columns, names = self._facts.numbered([(row, where[counted]) for row in rows])
+        parts = [(sub[counted], self.at[where[counted]], column) for column in columns]
         parts.append(_left(*parts[-1], deployment[counted]))
         kind = np.repeat(np.arange(len(LINKS)), [len(part[0]) for part in parts])
         sub, at, name = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -264,44 +276,36 @@ class History:
         new[1:] = (sub[1:] != sub[:-1]) | (kind[1:] != kind[:-1]) | (name[1:] != name[:-1])
         starts = np.flatnonzero(new)
         lengths = np.diff(np.append(starts, len(order)))
-        return Links(sub[starts], kind[starts], name[starts], list(numbers), at[order], lengths)
+        return Links(sub[starts], kind[starts], name[starts], names, at[order], lengths)
 
     # ---- the rest ------------------------------------------------------------------------------------------------------
 
     def _read_profiles(self) -> Profiles:
-        where = ints([place for place, event in enumerate(self.events) if event.profile is not None])
+        where = np.flatnonzero(self._facts.has(kernels.HAS_PROFILE))
         account, day = self.account[where], self.day[where]
         kept = last_of_each(keys(account, day))
-        numbers: dict[Profile, int] = {}
-        which = [
-            numbers.setdefault(profile, len(numbers))
-            for place in where[kept].tolist()
-            if (profile := self.events[place].profile) is not None
-        ]
-        return Profiles(account[kept], day[kept], ints(which), list(numbers))
+        which, different = self._facts.profiles(where[kept])
+        return Profiles(account[kept], day[kept], which, different)
 
-    def _read_syncs(self) -> Synced:
-        found = [
-            (sub, place, sync.billable_users, sync.max_users)
-            for place, event in enumerate(self.events)
-            if (sync := event.sync) is not None
-            and (sub := self._subs.get((int(self.account[place]), sync.subscription_id), -1)) >= 0
-        ]
-        subs, places = ints([sub for sub, *_ in found]), ints([place for _, place, *_ in found])
+    def _read_syncs(self, subs: Ints, places: Ints) -> Synced:
         order = np.argsort(subs, kind="stable")
-        subs, days = subs[order], self.day[places[order]]
-        kept = last_of_each(keys(subs, days))
-        billable, most = (
-            ints([-1 if number is None else number for number in column])[order][kept]
-            for column in ([row[2] for row in found], [row[3] for row in found])
-        )
-        return Synced(subs[kept], days[kept], billable, most)
+        subs, places = subs[order], places[order]
+        kept = last_of_each(keys(subs, self.day[places]))
+        subs, places = subs[kept], places[kept]
+        billable, most = (self._facts.number(row)[places] for row in (kernels.BILLABLE, kernels.MOST))
+        return Synced(subs, self.day[places], billable, most)
 
-    def _read_actions(self, where: Ints) -> Actions:
+    def _read_purchases(self) -> Purchases:
+        facts = self._facts
+        where = np.flatnonzero(facts.has(kernels.HAS_ADDON))
+        quantity, amount = (facts.number(row)[where] for row in (kernels.QUANTITY, kernels.AMOUNT))
+        return Purchases(self.account[where], where, Strings(*facts.strings(kernels.ADDON, where)), quantity, amount)
+
+    def _read_actions(self, where: Ints, types: tuple[list[str], Ints]) -> Actions:
         moves = self.movements
-        changed = np.array([self.events[place].type == "plan_changed" for place in where.tolist()], np.bool_)
+        changed = _codes(types, "plan_changed".__eq__)[where] == 1
         upgraded = changed & (moves.plan_from > 0) & (RANK[moves.plan_to] > RANK[moves.plan_from])
-        motions = ints([MOTION_OF_TYPE.get(event.type, -1) for event in self.events])
+        motions = _codes(types, lambda type_: MOTION_OF_TYPE.get(type_, -1))
         typed = np.flatnonzero(motions >= 0)
         grown, upgrades = where[moves.kind == GROWTH], where[upgraded]
         event = np.concatenate((grown, upgrades, typed))
@@ -318,20 +322,10 @@ class History:
         return ticks
 
 
-def _sorted(accounts: Sequence[Sequence[BillingEvent]]) -> tuple[list[BillingEvent], Ints]:
-    """All events by account, occurred_at, sequence and event_id, and the account of each."""
-    events = [event for some in accounts for event in some]
-    account = np.repeat(np.arange(len(accounts)), [len(some) for some in accounts])
-    at = ints([event.occurred_at for event in events])
-    sequence = ints([event.sequence for event in events])
-    order = np.lexsort((sequence, at, account))
-    meet = np.ones(max(len(events) - 1, 0), np.bool_)
-    for column in (sequence, at, account):
-        meet &= column[order[1:]] == column[order[:-1]]
-    places: list[int] = order.tolist()
-    for start, stop in _runs(meet):
-        places[start:stop] = sorted(places[start:stop], key=lambda place: events[place].event_id)
-    return [events[place] for place in places], account
+def _codes(few: tuple[list[str], Ints], code: Callable[[str], int]) -> Ints:
+    """The code of each of many strings that are given by the number of one of a few."""
+    names, numbers = few
+    return ints([code(name) for name in names])[numbers]
 
 
 def _left(sub: Ints, at: Ints, namespace: Ints, deployment: Ints) -> tuple[Ints, Ints, Ints]:
@@ -353,12 +347,6 @@ def _left(sub: Ints, at: Ints, namespace: Ints, deployment: Ints) -> tuple[Ints,
     in_the_end = has[last[np.searchsorted(last, np.arange(len(sub)))]]  # of states at one time
     leaves = (had > 0) & (has != had) & (in_the_end != had)
     return sub[leaves], at[leaves], had[leaves]
-
-
-def _runs(meet: Bools) -> Iterator[tuple[int, int]]:
-    """(start, stop) of the runs of elements that meet: element i and the next one do where `meet[i]`."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([False], meet, [False])).astype(np.int8)))
-    yield from ((int(start), int(stop) + 1) for start, stop in edges.reshape(-1, 2))
 
 
 def _of_each_day(days: Ints, function: Any) -> Ints:

@@ -10,7 +10,6 @@ import numpy as np
 from streams.ledger.billing.columns import Ints, days_of, in_force, keys, owners_of, pick
 from streams.ledger.billing.days import FOR_EVER
 from streams.ledger.billing.history import PLANS, History
-from streams.ledger.billing.steps import flow_of_subscriptions
 
 AccountKey = tuple[int, str]
 """Partition and account id."""
@@ -62,7 +61,7 @@ _Today = tuple[list[tuple[str, int, int]], int, int, int]
 def _today(history: History, day: int) -> Iterator[tuple[_Today, int]]:
     """The part of `day` of each account, and the first day on which it is another."""
     number, subscriptions = len(history.account_ids), len(history.sub_names)
-    held, grown, flow = history.held, history.added, flow_of_subscriptions(history)
+    held, grown, flow = history.held, history.added, history.flow
     asked = keys(np.arange(subscriptions), np.full(subscriptions, day))
     until = np.full(subscriptions, FOR_EVER)
     for owners, days in ((held.sub, held.day), (grown.sub, grown.day), (flow.owner, flow.day)):

@@ -9,13 +9,12 @@ import numpy as np
 
 from schemas.billing import Profile
 from streams.ledger.billing.cells import DIMENSIONS, Cells
-from streams.ledger.billing.columns import Column, Ints, Lists, Strings, ints, ranges
+from streams.ledger.billing.columns import Column, Ints, Lists, Strings, Texts, ranges
+from streams.ledger.billing.flow import flow_of_accounts
 from streams.ledger.billing.history import CHANNELS, DEPLOYMENTS, KINDS, LINKS, MOTIONS, PLANS, History
 from streams.ledger.billing.steps import (
     Cuts,
     family_of,
-    flow_of_accounts,
-    flow_of_subscriptions,
     hold,
     retention_of,
     windows_of,
@@ -41,7 +40,7 @@ class AccountRows:
 
     accounts: tuple[Column, ...]
     of_account: dict[str, Group]
-    subscriptions: tuple[Strings, Sequence[str], Ints]
+    subscriptions: tuple[Strings, Texts, Ints]
     of_subscription: dict[str, Group]
     version: int
 
@@ -49,17 +48,14 @@ class AccountRows:
 def rows_of(history: History, cells: Cells, home: int, version: int) -> AccountRows:
     """The rows of accounts."""
     number, subscriptions = len(history.account_ids), len(history.sub_names)
-    flow = flow_of_subscriptions(history)
-    together = flow_of_accounts(history, flow)
+    together = flow_of_accounts(history.sub_account, history.flow)
     cuts, held, spans = hold(history)
     windows = windows_of(history, spans)
-    retention = retention_of(history, flow, together)
+    retention = retention_of(history, together)
     family = family_of(history, together)
     profiles, moves, links, actions = history.profiles, history.movements, history.links, history.actions
+    bought = history.purchases
     profile_columns: list[Column] = [profiles.day, *_profile_columns(history.profiles.different, profiles.which)]
-    events = [history.events[place] for place in moves.event.tolist()]
-    bought = [(place, event, event.addon) for place, event in enumerate(history.events) if event.addon is not None]
-    addons, addon = ints([place for place, *_ in bought]), [addon for _, _, addon in bought]
     per_account = np.bincount(profiles.account, minlength=number)
 
     def by_account(owners: Ints, *columns: Column) -> Group:
@@ -80,7 +76,7 @@ def rows_of(history: History, cells: Cells, home: int, version: int) -> AccountR
         ),
         "movement": by_account(
             history.sub_account[moves.sub],
-            [event.event_id for event in events],
+            history.event_ids(moves.event),
             moves.at,
             Strings(history.sub_names, moves.sub),
             Strings(KINDS, moves.kind),
@@ -94,18 +90,18 @@ def rows_of(history: History, cells: Cells, home: int, version: int) -> AccountR
             *moves.parts,
         ),
         "addon": by_account(
-            history.account[addons],
-            [event.event_id for _, event, _ in bought],
-            history.at[addons],
-            Strings(CHANNELS, history.channel[addons]),
-            [one.addon for one in addon],
-            ints([one.quantity for one in addon]),
-            ints([one.amount for one in addon]),
+            bought.account,
+            history.event_ids(bought.event),
+            history.at[bought.event],
+            Strings(CHANNELS, history.channel[bought.event]),
+            bought.addon,
+            bought.quantity,
+            bought.amount,
         ),
         "action": by_account(
             actions.account,
             Strings(MOTIONS, actions.motion),
-            [history.events[place].event_id for place in actions.event.tolist()],
+            history.event_ids(actions.event),
             history.at[actions.event],
             Strings(CHANNELS, history.channel[actions.event]),
         ),
@@ -164,11 +160,13 @@ def _profile_columns(different: Sequence[Profile], which: Ints) -> list[Strings]
 
 def _cells(cuts: Cuts, cells: Cells) -> Lists:
     """The cells of each cut."""
-    combined = np.stack((cuts.plan, cuts.deployment, cuts.market), axis=1)
-    several, which = np.unique(combined, axis=0, return_inverse=True)
+    code = (cuts.market * len(PLANS) + cuts.plan) * len(DEPLOYMENTS) + cuts.deployment
+    _, firsts, which = np.unique(code, return_index=True, return_inverse=True)
     numbers = [
         cells.cut(PLANS[plan], DEPLOYMENTS[deployment], cuts.markets[market])
-        for plan, deployment, market in several.tolist()
+        for plan, deployment, market in zip(
+            cuts.plan[firsts].tolist(), cuts.deployment[firsts].tolist(), cuts.market[firsts].tolist(), strict=True
+        )
     ]
-    items = np.array(numbers, np.int64).reshape(len(several), len(DIMENSIONS))[which.reshape(-1)]
+    items = np.array(numbers, np.int64).reshape(len(firsts), len(DIMENSIONS))[which]
     return Lists(items.reshape(-1), np.full(len(items), len(DIMENSIONS)))

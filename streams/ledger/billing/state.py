@@ -151,10 +151,14 @@ def segment_of_piece(value: bytes) -> bytes:
     )
 
 
+def fact_at(segment: bytes, place: int) -> bytes:
+    """The fact that begins at this byte of a segment, with its length before it."""
+    return segment[place : place + _LENGTH.size + _LENGTH.unpack_from(segment, place)[0]]
+
+
 def read_fact(segment: bytes, place: int) -> Fact:
-    """The fact that begins at this byte of a segment."""
-    start = place + _LENGTH.size
-    return _fact(memoryview(segment)[start : start + _LENGTH.unpack_from(segment, place)[0]])
+    """The same as an object."""
+    return _fact(memoryview(fact_at(segment, place))[_LENGTH.size :])
 
 
 def heads(segment: bytes) -> Iterator[tuple[int, str, str]]:

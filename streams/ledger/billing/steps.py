@@ -18,7 +18,7 @@ from streams.ledger.billing.columns import (
     after,
     before,
     days_of,
-    first_of_each,
+    different,
     in_force,
     ints,
     keys,
@@ -28,6 +28,7 @@ from streams.ledger.billing.columns import (
     running,
 )
 from streams.ledger.billing.days import FOR_EVER, WINDOW
+from streams.ledger.billing.flow import Flow
 from streams.ledger.billing.history import DEPLOYMENTS, PLANS, History
 
 OF_SUBSCRIPTION, OF_ACCOUNT, OF_BOTH = 0, 1, 2
@@ -82,17 +83,6 @@ class Windows:
 
 
 @dataclass(slots=True)
-class Flow:
-    """MRR of 12 months ago and of today, of accounts or subscriptions, from each day on that changes one of them; at first both
-    are 0. By owner and day."""
-
-    owner: Ints
-    day: Ints
-    base: Ints
-    mrr: Ints
-
-
-@dataclass(slots=True)
 class Retention:
     """What owners add to the sums of net retention, by account. From `current` on: of customers with a base."""
 
@@ -107,38 +97,10 @@ class Retention:
     churned: Ints
 
 
-def flow_of_subscriptions(history: History) -> Flow:
-    """The flow of each subscription."""
-    held, base = history.held, history.base
-    held_keys, base_keys = keys(held.sub, held.day), keys(base.sub, base.day)
-    asked = np.union1d(held_keys, base_keys)
-    return _changes(asked, pick(base.mrr, in_force(base_keys, asked)), pick(held.mrr, in_force(held_keys, asked)))
-
-
-def flow_of_accounts(history: History, flow: Flow) -> Flow:
-    """The flows of an account's subscriptions, added up."""
-    key = keys(history.sub_account[flow.owner], flow.day)
-    order = np.argsort(key, kind="stable")
-    starts = first_of_each(key[order])
-    if not len(starts):
-        return flow
-    asked = key[order][starts]
-    base, mrr = (
-        running(np.add.reduceat((column - before(column, flow.owner))[order], starts), owners_of(asked))
-        for column in (flow.base, flow.mrr)
-    )
-    return _changes(asked, base, mrr)
-
-
-def _changes(asked: Ints, base: Ints, mrr: Ints) -> Flow:
-    owner = owners_of(asked)
-    kept = (base != before(base, owner)) | (mrr != before(mrr, owner))
-    return Flow(owner[kept], days_of(asked[kept]), base[kept], mrr[kept])
-
-
-def retention_of(history: History, flow: Flow, together: Flow) -> Retention:
+def retention_of(history: History, together: Flow) -> Retention:
     """The steps of net retention of each account: one flow for both levels where it has one subscription."""
     subscriptions = np.bincount(history.sub_account, minlength=len(history.account_ids))
+    flow = history.flow
     account = history.sub_account[flow.owner]
     lone, several = subscriptions[account] == 1, subscriptions[together.owner] > 1
     parts = [
@@ -168,7 +130,7 @@ def hold(history: History) -> tuple[Cuts, HeldSteps, Spans]:
     count = of_account[history.sub_account]
     first = (np.cumsum(of_account) - of_account)[history.sub_account]
     profile_days = keys(np.repeat(np.arange(len(count)), count), profiles.day[ranges(first, count)])
-    asked = np.unique(np.concatenate((held_keys, keys(held.sub[ends], held.last[ends] + 1), profile_days)))
+    asked = different(held_keys, keys(held.sub[ends], held.last[ends] + 1), profile_days)
     state = in_force(held_keys, asked)
     asked, state = asked[state >= 0], state[state >= 0]  # profiles from before the subscription
     sub, day = owners_of(asked), days_of(asked)
@@ -201,8 +163,8 @@ def hold(history: History) -> tuple[Cuts, HeldSteps, Spans]:
 
 def _cuts(account: Ints, combined: Ints, markets: list[Market]) -> tuple[Cuts, Ints]:
     """The different cuts of each account, and the number of each that is asked."""
-    different, which = np.unique(account << 40 | combined, return_inverse=True)
-    owner, code = different >> 40, different & ((1 << 40) - 1)
+    several, which = np.unique(account << 40 | combined, return_inverse=True)
+    owner, code = several >> 40, several & ((1 << 40) - 1)
     number = running(np.ones(len(owner), np.int64), owner)
     code, deployment = np.divmod(code, len(DEPLOYMENTS))
     market, plan = np.divmod(code, len(PLANS))
@@ -253,7 +215,7 @@ def family_of(history: History, together: Flow) -> Family:
     told, flowing = member[profiles.account], member[together.owner]
     profile_keys = keys(profiles.account[told], profiles.day[told])
     flow_keys = keys(together.owner[flowing], together.day[flowing])
-    asked = np.union1d(profile_keys, flow_keys)
+    asked = different(profile_keys, flow_keys)
     account, day = owners_of(asked), days_of(asked)
     under = pick(parent[told], in_force(profile_keys, asked))
     flow = in_force(flow_keys, asked)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from streams.ledger.billing.columns import Column, Lists, Strings
+from streams.ledger.billing.columns import Column, Lists, Strings, Texts
 from streams.ledger.billing.rows import AccountRows, Group
 
 Row = dict[str, Any]
@@ -16,7 +17,11 @@ Row = dict[str, Any]
 def values(column: Column) -> list[Any]:
     """The elements of a column."""
     if isinstance(column, Strings):
-        return [column.names[code] for code in column.codes.tolist()]
+        names = values(column.names)
+        return [names[code] for code in column.codes.tolist()]
+    if isinstance(column, Texts):
+        data, offsets = column.data.tobytes(), column.offsets.tolist()
+        return [data[start:end].decode() for start, end in pairwise(offsets)]
     if isinstance(column, Lists):
         ends = np.cumsum(column.lengths).tolist()
         return [

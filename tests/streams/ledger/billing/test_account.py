@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from schemas.billing import BillingEvent
 from streams.ledger.billing.cells import Cells
 from streams.ledger.billing.days import FOR_EVER
-from streams.ledger.billing.history import History, half_even
+from streams.ledger.billing.history import half_even
 from streams.ledger.billing.rows import rows_of
 from tests.streams.ledger.billing import shape, slow
-from tests.streams.ledger.billing.events import document, event, subscribed
+from tests.streams.ledger.billing.events import document, event, history_of, subscribed
 from tests.streams.ledger.billing.test_days import day
 
 
@@ -33,7 +33,7 @@ class Account(NamedTuple):
 
 
 def read_account(events: Iterable[BillingEvent]) -> Account:
-    block = rows_of(History([list(events)]), Cells(), 0, 1)
+    block = rows_of(history_of([list(events)]), Cells(), 0, 1)
     ((_, row),) = shape.accounts(block)
     rows = {key[1]: groups for key, groups in shape.subscriptions(block)}
     return Account(
@@ -172,7 +172,7 @@ def test_a_subscription_leaves_a_namespace_for_another_or_for_an_installation() 
         told("plan_changed", "2025-05-01", "self_managed", ""),
         told("plan_changed", "2025-06-01", "self_managed", ""),
     ]
-    block = rows_of(History([events]), Cells(), 0, 1)
+    block = rows_of(history_of([list(events)]), Cells(), 0, 1)
     ((_, row),) = shape.accounts(block)
     found = {
         (kind, name): [at // 86_400_000_000 for at in times]

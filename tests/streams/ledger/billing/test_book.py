@@ -14,12 +14,14 @@ from msgspec.structs import replace
 
 from schemas.billing_digest import digest_before
 from schemas.dead_letters import HEADER_ATTEMPT
+from streams.ledger.billing import book
 from streams.ledger.billing.book import Book, Rules
 from streams.ledger.billing.cells import Cells
 from streams.ledger.billing.rows import AccountRows, rows_of
 from streams.ledger.billing.state import FORMAT, FULL_BYTES, LARGEST_BYTES, partition_key, segment_key, version_of
 from streams.ledger.state import HEADER, StateError
-from tests.streams.ledger.billing.events import Document, document, event, subscribed
+from tests.streams.ledger.billing import shape
+from tests.streams.ledger.billing.events import Document, document, event, history_of, subscribed
 from tests.streams.ledger.billing.test_days import day
 from tests.streams.ledger.record import Record
 
@@ -239,6 +241,90 @@ def test_the_state_of_an_older_program_is_read() -> None:
     assert desk.again(documents[1] | {"channel": "partner"}, offset=8) == {"dead": 1}
     desk.take(document("outreach_requested", "2025-01-04", event_id="e4"))
     assert [one.event_id for one in desk.restarted().book.events("A")] == ["e4", "e1", "e2", "e3"]
+
+
+FORMAT_2 = bytes.fromhex(
+    "020400000001000000000000000200000068949ba26531b4737562736372697074696f6e5f63726561746564cf00062a99ba0c60"
+    "00f9a141ac73656c665f73657276696365cfd3fe03a4eb8791adc099a153ac73656c665f6d616e61676564a77072656d69756d0a"
+    "ce00015f9000a23937a26162c2c0c00000ff00000047949ba26532af6163636f756e745f75706461746564cf00062aadd7e3c000"
+    "00a141a0cf8626508ee9ad999f98a0a24445a4454d4541a75ac3bc72696368a0a0a0a0c0c0c00001ff0000003e949ba26533af61"
+    "64646f6e5f707572636861736564cf00062ac1f5bb200000a141a0cf4cccacd1e8e8784bc0c093a773746f7261676503cd0bb8c0"
+    "0002ff00000035949ba26534ac73656174735f73796e636564cf00062ad61392800000a141a0cf87c0c5074419370ec0c0c093a1"
+    "53cd012cc00003ff00000030949ba26535ad747269616c5f73746172746564cf00062aea3169e00000a142a0cf8c1818e6f48f75"
+    "99c0c0c0c00004ff"
+)
+"""A segment of format 2 as it was first written: four events of an account and one of another."""
+
+
+def test_the_state_of_format_2_is_read() -> None:
+    values = {
+        segment_key(0): FORMAT_2,
+        partition_key(0): bytes.fromhex("02030000000100000000000000039605cd4e20920101c300d280000000"),
+    }
+    desk = Desk(values)
+    assert (desk.book.epoch, desk.book.read_to, desk.book.rolled_to, desk.book.dirty) == (2, 5, 20_000, 2)
+    account = {"country": "DE", "geo": "EMEA", "territory": "Zürich"}
+    more = {"event_id": "e1", "sequence": -7, "channel": "self_service", "license_sha256": "ab", "namespace_id": "97"}
+    events = [
+        event(subscribed("subscription_created", "2025-01-01", 10, "900.00", **more)),
+        event(document("account_updated", "2025-01-02", event_id="e2") | {"account": account}),
+        event(document("addon_purchased", "2025-01-03", event_id="e3", addon={"addon": "storage", "quantity": 3, "amount": "30.00"})),
+        event(document("seats_synced", "2025-01-04", event_id="e4", seat_sync={"subscription_id": "S", "billable_users": 300})),
+    ]  # fmt: skip
+    assert desk.book.events("A") == [
+        replace(one, digest=kept.digest) for one, kept in zip(events, desk.book.events("A"), strict=True)
+    ]
+    found = {key[0]: row for key, row in shape.accounts(desk.write())}
+    expected = dict(shape.accounts(rows_of(history_of([events]), Cells(), 0, 1)))
+    assert found["A"] == next(iter(expected.values()))
+
+
+def test_accounts_are_read_alike_from_few_segments_and_from_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole segments, or what is wanted of them: the older ones too, which format 1 left behind."""
+    values = {
+        b"a" + n.to_bytes(16, "big") + (0).to_bytes(4, "big"): HEADER.pack(1, 1, 1, 1) + (1).to_bytes(4, "big")
+        + msgspec.msgpack.encode((event(document("trial_started", "2025-01-01", f"A{n}", event_id=f"old{n}")), 0, n))
+        for n in range(20)
+    }  # fmt: skip
+    desk = Desk(values)
+    for start in range(0, 1_000, 100):
+        desk.take(
+            *(
+                subscribed("quantity_changed", "2025-01-02", n, "10.00", account=f"A{n % 50}", event_id=f"e{n}")
+                for n in range(start, start + 100)
+            )
+        )
+    ids = [f"A{n}" for n in range(0, 50, 7)]
+    read = []
+    for sparse_bytes in (0, 1 << 30):
+        monkeypatch.setattr(book, "SPARSE_BYTES", sparse_bytes)
+        read.append(list(shape.accounts(rows_of(desk.book.history(ids), Cells(), 0, 1))))
+    assert read[0] == read[1]
+    assert [key[0] for key, _ in read[0]] == ids
+    assert [len(row["movement"]) for _, row in read[0]] == [20] * 8
+    assert [any(action[1].startswith("old") for action in row["action"]) for _, row in read[0]] == [True] * 3 + [
+        False
+    ] * 5
+
+
+def test_accounts_whose_rows_are_on_the_way_are_left_out() -> None:
+    desk = Desk()
+    desk.take(*(document("trial_started", "2025-01-01", f"A{n}") for n in range(5)))
+    assert [desk.book.unwritten(2, ALL, behind).account_ids for behind in (0, 2, 4)] == [
+        ["A0", "A1"],
+        ["A2", "A3"],
+        ["A4"],
+    ]
+    assert desk.book.unwritten(ALL, 3).account_ids == ["A0", "A1", "A2"]
+    assert desk.book.dirty == 5
+
+
+def test_damaged_state_is_refused() -> None:
+    desk = Desk()
+    desk.take(document("trial_started", "2025-01-01"))
+    desk.values[segment_key(0)] = desk.values[segment_key(0)].replace(b"trial_started", b"trial\xffstarted")
+    with pytest.raises(StateError, match="was damaged"):
+        desk.book.history(["A"])
 
 
 def test_the_newest_received_time_outlives_a_restart() -> None:

@@ -9,11 +9,10 @@ import pytest
 from schemas.billing import BillingEvent, read_billing_event
 from schemas.dead_letters import Unreadable
 from streams.ledger.billing.cells import Cells
-from streams.ledger.billing.history import History
 from streams.ledger.billing.rows import rows_of
 from tests.strange_billing import strange_billing_records
 from tests.streams.ledger.billing import slow
-from tests.streams.ledger.billing.events import LIMIT
+from tests.streams.ledger.billing.events import LIMIT, history_of
 from tests.streams.ledger.billing.shape import accounts, subscriptions
 from tests.test_billing_figures import LAST_DAY
 
@@ -37,7 +36,7 @@ def events_of(seed: int, number: int) -> list[list[BillingEvent]]:
 def test_every_row_is_that_of_the_slow_form(seed: int) -> None:
     cells = Cells()
     some = events_of(seed, 400)
-    block = rows_of(History(some), cells, 3, 7)
+    block = rows_of(history_of(some), cells, 3, 7)
     of_accounts, of_subscriptions = dict(accounts(block)), dict(subscriptions(block))
     assert len(of_accounts) == len(some)
     seen = 0
