@@ -31,6 +31,8 @@ N = TypeVar("N")
 SMALL, USUAL, LONG = 0, 1, 2
 """How much of a case: the short cut of `make test`, `make faults`, `make faults-long`."""
 
+SCALES = {"small": SMALL, "usual": USUAL, "long": LONG}
+
 
 class Skip(Exception):
     """The case cannot be staged here; the text says why."""
@@ -250,4 +252,4 @@ def staged(
         yield stage
 
 
-__all__ = ["LONG", "SMALL", "USUAL", "Skip", "Stage", "staged"]
+__all__ = ["LONG", "SCALES", "SMALL", "USUAL", "Skip", "Stage", "staged"]

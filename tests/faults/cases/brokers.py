@@ -16,7 +16,7 @@ from tests.faults.stage import Stage
 from tests.running import wait_until
 
 
-@case()
+@case(minutes=3.0)
 def only_broker_killed(stage: Stage) -> None:
     """The only broker is killed under load and started again after 5 s, and after 60 s; a supervisor restarts the worker."""
     messages = stage.messages(size=stage.of(1, 2, 10))
@@ -55,7 +55,7 @@ def broker_disk_full(stage: Stage) -> None:
         stage.check(seconds=180)
 
 
-@case(cluster=True)
+@case(minutes=3.0, cluster=True)
 def leader_and_coordinator_killed(stage: Stage) -> None:
     """Of three brokers the leader of a partition is killed under load, and after its return the group's coordinator."""
     messages = stage.messages(size=2)

@@ -64,7 +64,7 @@ def changelog_of_a_newer_program(stage: Stage) -> None:
     _refused_then_started_over(stage, "run the newer version again")
 
 
-@case()
+@case(minutes=2.5)
 def changelog_compacted(stage: Stage) -> None:
     """The changelogs are compacted again and again under load and kills: what is left is the whole state."""
     messages = stage.messages(size=stage.of(1, 2, 10))

@@ -69,7 +69,7 @@ def wait_and_see(stage: Stage, worker: Supervisor, seconds: float, *, fails: boo
         stage.counts["tries"] = stage.counts.get("tries", 0) + int(tries)
 
 
-@case()
+@case(minutes=2.5)
 def clickhouse_away(stage: Stage) -> None:
     """Nobody listens where ClickHouse was, for a minute."""
     with proxied(stage) as (proxy, worker):
@@ -79,7 +79,7 @@ def clickhouse_away(stage: Stage) -> None:
         wait_until(lambda: "ClickHouse takes rows again" in worker.log(), "it goes on", 30)
 
 
-@case()
+@case(minutes=2.0)
 def clickhouse_hangs(stage: Stage) -> None:
     """ClickHouse takes requests and answers none, for half a minute."""
     with proxied(stage) as (proxy, worker):

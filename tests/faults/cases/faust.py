@@ -10,7 +10,7 @@ from tests.faults.stage import Stage
 from tests.running import wait_until
 
 
-@case()
+@case(minutes=4.0)
 def starts_under_load(stage: Stage) -> None:
     """A worker starts under load again and again: no record is left out, and what it recovers is what was there before."""
     starts = stage.of(3, 30, 300)

@@ -14,7 +14,7 @@ from tests.running import wait_until
 MOST_WORKERS = 4
 
 
-@case()
+@case(minutes=3.5)
 def workers_join_and_leave(stage: Stage) -> None:
     """1 to 4 workers join and leave every few seconds under load; some leave in order, some by SIGKILL."""
     seconds = stage.of(20, 120, 3_600)
@@ -43,7 +43,7 @@ def workers_join_and_leave(stage: Stage) -> None:
         stage.check()
 
 
-@case()
+@case(minutes=2.0)
 def partition_moves_while_its_batch_waits(stage: Stage) -> None:
     """ClickHouse hangs, a batch waits for it, and another worker joins: once the first lives on, once it is killed."""
     messages = stage.messages()

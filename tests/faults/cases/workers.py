@@ -21,7 +21,7 @@ FLUSH_MESSAGES = 8_000
 TAKEN_OVER = "partitions taken over"
 
 
-@case()
+@case(minutes=3.0)
 def sigkill_at_random_moments(stage: Stage) -> None:
     """SIGKILL of the worker at random moments under load, again and again, in mid-recovery too."""
     kills = stage.of(4, 30, 300)
@@ -44,7 +44,7 @@ def sigkill_at_random_moments(stage: Stage) -> None:
         stage.check()
 
 
-@case()
+@case(minutes=2.0)
 def sigterm_under_load(stage: Stage) -> None:
     """SIGTERM under load, with a full topic and with one that fills: it ends within 5 s, and at most one batch comes again."""
     messages = stage.messages(size=stage.of(2, 10, 40))
@@ -70,7 +70,7 @@ def sigterm_under_load(stage: Stage) -> None:
         stage.check()
 
 
-@case()
+@case(minutes=2.5)
 def sigstop_longer_than_the_session(stage: Stage) -> None:
     """SIGSTOP for longer than the session, another worker takes over, SIGCONT: the woken one overwrites nothing and ends or
     rejoins."""
