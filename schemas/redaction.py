@@ -71,7 +71,7 @@ def _crowded_spans(text: str) -> list[tuple[str, int, int]]:
     at = _skip(text, 0)
     if text[at] != "{":
         return []
-    spans = []
+    spans: list[tuple[str, int, int]] = []
     at += 1
     while True:
         if others := _OTHERS.match(text, at):

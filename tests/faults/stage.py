@@ -6,7 +6,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from sinks.clickhouse.schema import migrate
 from sinks.topics import SOURCES
 from tests.faults import checks
 from tests.faults.cluster import Cluster
+from tests.faults.disk import NoDisk, small_disk
 from tests.faults.kafka import BILLING_CHANGELOG, INTERNAL, USAGE_CHANGELOG, Kafka
 from tests.faults.load import Load
 from tests.faults.supervisor import Supervisor
@@ -61,6 +62,8 @@ class Stage:
         self.dsn: str | None = None
         self.as_of = LAST_DAY
         self.counts: dict[str, Any] = {}
+        self.kafka_disk: Path | None = None
+        """Kafka's own disk, if it has one."""
         self.supervisors: list[Supervisor] = []
         self._workers = 0
         self._ends = ExitStack()
@@ -231,19 +234,26 @@ class _Again:
 
 @contextmanager
 def staged(
-    folder: Path, seed: int, scale: int = USUAL, *, embedded: bool = False, cluster: bool = False
+    folder: Path, seed: int, scale: int = USUAL, *, embedded: bool = False, cluster: bool = False, disk_mb: int = 0
 ) -> Iterator[Stage]:
     """A stage with a Kafka of its own and a shared ClickHouse.
 
     Args:
         embedded: workers have the engine embedded instead.
         cluster: Kafka is three nodes, and topics have three replicas.
+        disk_mb: Kafka has a disk of its own of so many megabytes, where one can be mounted.
     """
     with ExitStack() as ends:
+        own_disk = False
+        if disk_mb:
+            with suppress(NoDisk):
+                ends.enter_context(small_disk(folder / "kafka", disk_mb))
+                own_disk = True
         node: LocalBroker | Cluster = Cluster(folder / "kafka") if cluster else LocalBroker(folder / "kafka", port=0)
         ends.enter_context(node)
         settings = {"partitions": "4", "replication": "3"} if cluster else {"partitions": "4"}
         stage = Stage(folder, Site(folder, node, settings), seed, scale)  # type: ignore[arg-type]
+        stage.kafka_disk = folder / "kafka" if own_disk else None
         ends.callback(stage.close)
         if not embedded:
             stage.start_clickhouse()

@@ -114,6 +114,14 @@ class Producer:
         process = current()
         self._writer = process.name if process is not None else "-"
 
+    async def start(self) -> None:
+        """Connects."""
+        await asyncio.sleep(self._loop.faults.delay())
+
+    async def stop(self) -> None:
+        """Waits for nothing: what is on its way may arrive."""
+        await asyncio.sleep(self._loop.faults.delay())
+
     async def send(
         self,
         topic: str,
