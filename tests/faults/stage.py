@@ -157,8 +157,13 @@ class Stage:
             seconds: how long settling may take.
         """
         self.settle(seconds)
+        counted = self.supervisors[0].worker.outcomes() if self._workers == 1 else None
         ended = [supervisor.end() for supervisor in self.supervisors if supervisor.worker.code is None]
-        return self.compare(state=state, records=records, ended=ended)
+        wanted = self.compare(state=state, records=records, ended=ended)
+        if counted is not None:  # nothing came again: what the only process has counted is what there is
+            due = {one: number for one, number in wanted.outcomes.items() if number}
+            assert {one: number for one, number in counted.items() if number} == due, f"{counted} counted, {due} due"
+        return wanted
 
     def compare(
         self,
