@@ -14,9 +14,12 @@ from aiokafka.errors import KafkaTimeoutError
 from aiokafka.structs import TopicPartition
 
 from streams.forwarder import partition_of
+from tests.simulation.faults import NODES
 from tests.simulation.loop import VirtualLoop, current
 
 SESSION_SECONDS = 10.0
+PRODUCE_SECONDS = 12.0
+"""A producer tries for so long while the leader of a partition is away."""
 
 
 class Record(NamedTuple):
@@ -69,6 +72,11 @@ class Broker:
         log = self.logs[tp]
         log.append(Record(tp.topic, tp.partition, len(log), timestamp, key, value, headers, writer))
         return len(log) - 1
+
+    def up_at(self, tp: TopicPartition) -> float:
+        """When the broker that leads a partition answers: now, or when it is back."""
+        node = (tp.partition + len(tp.topic)) % NODES
+        return self.loop.faults.up_at(node, self.loop.time())
 
     def topic(self, name: str) -> list[list[Record]]:
         """The logs of a topic."""
@@ -152,11 +160,17 @@ class Producer:
         headers: Sequence[tuple[str, bytes]],
     ) -> asyncio.Future[Written]:
         loop, acknowledged = self._loop, self._loop.create_future()
+        sent = loop.time()
         arrives = max(loop.time() + loop.faults.delay(), self._arrives[tp] + 1e-6)
         self._arrives[tp] = arrives
 
         def happens() -> None:
-            fails = "before" if tp in self._failed else loop.faults.produce_fails()
+            back = self._broker.up_at(tp)
+            if loop.time() < back <= sent + PRODUCE_SECONDS:
+                loop.note("waits for its leader", f"{tp.topic}-{tp.partition}", self._writer)
+                loop.later(back - loop.time(), happens)  # and so does what comes behind it
+                return
+            fails = "before" if tp in self._failed or back > loop.time() else loop.faults.produce_fails()
             offset = -1
             if fails != "before":
                 for key, value in records:
