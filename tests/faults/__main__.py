@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import resource
 import signal
 import sys
 import time
@@ -106,7 +107,9 @@ def _summarise(results: Sequence[Result], jobs: Sequence[Job], seconds: float, s
         print(_line(by_name[job.name], width, seed))
     verdicts = [result.verdict for result in results]
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in ("passed", "skipped", "FAILED"))
-    print(f"\n{len(results)} in {seconds / 60:.1f} min: {counts}; seed {seed}")
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = (used.ru_utime + used.ru_stime) / 60
+    print(f"\n{len(results)} in {seconds / 60:.1f} min, {cpu:.0f} min of CPU: {counts}; seed {seed}")
     for result in results:
         if result.verdict == "FAILED":
             print(f"FAILED {result.job.name}: {result.folder}\n    again: {result.job.again}")
