@@ -73,10 +73,9 @@ class Broker:
         log.append(Record(tp.topic, tp.partition, len(log), timestamp, key, value, headers, writer))
         return len(log) - 1
 
-    def up_at(self, tp: TopicPartition) -> float:
-        """When the broker that leads a partition answers: now, or when it is back."""
-        node = (tp.partition + len(tp.topic)) % NODES
-        return self.loop.faults.up_at(node, self.loop.time())
+    def up_at(self, tp: TopicPartition, when: float) -> float:
+        """When the broker that leads a partition answers what comes then: at once, or when it is back."""
+        return self.loop.faults.up_at((tp.partition + len(tp.topic)) % NODES, when)
 
     def topic(self, name: str) -> list[list[Record]]:
         """The logs of a topic."""
@@ -160,17 +159,16 @@ class Producer:
         headers: Sequence[tuple[str, bytes]],
     ) -> asyncio.Future[Written]:
         loop, acknowledged = self._loop, self._loop.create_future()
-        sent = loop.time()
         arrives = max(loop.time() + loop.faults.delay(), self._arrives[tp] + 1e-6)
+        back = self._broker.up_at(tp, arrives)
+        if arrives < back < loop.time() + PRODUCE_SECONDS:
+            loop.note("waits for its leader", f"{tp.topic}-{tp.partition}", self._writer)
+            arrives = back
         self._arrives[tp] = arrives
 
         def happens() -> None:
-            back = self._broker.up_at(tp)
-            if loop.time() < back <= sent + PRODUCE_SECONDS:
-                loop.note("waits for its leader", f"{tp.topic}-{tp.partition}", self._writer)
-                loop.later(back - loop.time(), happens)  # and so does what comes behind it
-                return
-            fails = "before" if tp in self._failed or back > loop.time() else loop.faults.produce_fails()
+            away = self._broker.up_at(tp, loop.time()) > loop.time()
+            fails = "before" if tp in self._failed or away else loop.faults.produce_fails()
             offset = -1
             if fails != "before":
                 for key, value in records:
