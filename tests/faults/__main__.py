@@ -41,7 +41,7 @@ def beside(seed: int, scale: str) -> list[Job]:
         found.append(Job(f"simulator {number + 1}", run, 10.0, 100 * HOUR, f"python {' '.join(run)}"))
     run = ("-m", "tests.fuzz", f"--seconds={FUZZ_SECONDS[scale]}", f"--seed={seed}")
     found.append(Job("fuzzer", run, 4.0, 2 * HOUR, f"python {' '.join(run)}"))
-    run = ("-m", "pytest", "-m", "long", "-q", "-n0", "-p", "no:cacheprovider")
+    run = ("-m", "pytest", "-m", "long", "-q", "-n0", "-p", "no:cacheprovider", "-o", "timeout=900")
     found.append(Job("long tests", run, 9.0, HOUR, f"python {' '.join(run)}"))
     return found
 

@@ -25,7 +25,7 @@ def only_broker_killed(stage: Stage) -> None:
     broker = stage.site.broker
     with stage.supervised() as worker, stage.load(messages, seconds=sum(away) + 12.0 * len(away)) as load:
         for seconds in away:
-            worker.worker.wait_ready(90)
+            worker.wait_ready(90)
             time.sleep(stage.chance.uniform(1.0, 4.0))
             assert load.running, "the broker was to be killed under load"
             broker.kill()
@@ -43,7 +43,7 @@ def broker_disk_full(stage: Stage) -> None:
     messages = stage.messages(size=stage.of(1, 2, 10))
     broker = stage.site.broker
     with stage.supervised() as worker, stage.load(messages, seconds=stage.of(20.0, 40.0, 300.0)) as load:
-        worker.worker.wait_ready()
+        worker.wait_ready()
         time.sleep(stage.chance.uniform(1.0, 4.0))
         filler = None
         if stage.kafka_disk is not None:
@@ -74,7 +74,7 @@ def leader_and_coordinator_killed(stage: Stage) -> None:
     assert isinstance(cluster, Cluster)
     with stage.supervised() as worker, stage.load(messages, seconds=stage.of(30.0, 60.0, 120.0)) as load:
         for role in ("leader", "coordinator"):
-            worker.worker.wait_ready()
+            worker.wait_ready()
             time.sleep(stage.chance.uniform(1.0, 4.0))
             before = sum(stage.kafka.committed().values())
             first = TopicPartition(USAGE_PINGS, 0)

@@ -97,7 +97,7 @@ def changelog_compacted(stage: Stage) -> None:
     messages = stage.messages(size=stage.of(1, 2, 10))
     seconds = stage.of(30.0, 60.0, 600.0)
     with stage.supervised() as worker, stage.load(messages, seconds=seconds) as load:
-        worker.worker.wait_ready()
+        worker.wait_ready()
         for topic in CHANGELOGS:
             stage.kafka.configure(
                 topic,
@@ -128,7 +128,7 @@ def data_folder_deleted(stage: Stage) -> None:
     with stage.load(messages, seconds=15) as load:
         for _ in range(2):
             with stage.supervised(data_dir=str(folder)) as worker:
-                worker.worker.wait_ready()
+                worker.wait_ready()
                 time.sleep(stage.chance.uniform(0.5, 3.0))
                 shutil.rmtree(folder)
                 time.sleep(stage.chance.uniform(0.5, 2.0))
@@ -143,7 +143,7 @@ def two_workers_on_one_engine(stage: Stage) -> None:
     """A second worker on one data folder with embedded ClickHouse stops at once and says why; the first works on."""
     messages = stage.messages()
     with stage.supervised() as worker, stage.load(messages, seconds=6):
-        worker.worker.wait_ready()
+        worker.wait_ready()
         begun = time.monotonic()
         with stage.worker() as second:
             assert second.wait(60) == 2

@@ -19,7 +19,7 @@ def starts_under_load(stage: Stage) -> None:
     with stage.load(messages, seconds=starts * 4.5) as load:
         for _ in range(starts):
             with stage.supervised() as worker:
-                worker.worker.wait_ready()
+                worker.wait_ready()
                 time.sleep(stage.chance.uniform(0.0, 1.5))
                 if stage.chance.random() < 0.5:
                     worker.end()

@@ -51,7 +51,7 @@ def partition_moves_while_its_batch_waits(stage: Stage) -> None:
     assert stage.clickhouse is not None
     with stage.supervised() as first, stage.supervised() as second:
         for number, worker in enumerate((first, second)):
-            worker.worker.wait_ready()
+            worker.wait_ready()
             wait_until(lambda: not stage.kafka.behind(), "all is committed", 60, pause=0.5)
             before = sum(stage.kafka.ends(USAGE_CHANGELOG).values())
             stage.clickhouse.signal(signal.SIGSTOP)

@@ -33,7 +33,7 @@ def sigkill_at_random_moments(stage: Stage) -> None:
             if stage.chance.random() < 0.4:
                 time.sleep(stage.chance.uniform(0.2, 3.5))
             else:
-                worker.worker.wait_ready()
+                worker.wait_ready()
                 time.sleep(stage.chance.uniform(0.0, 2.0))
             after += TAKEN_OVER in worker.worker.log()
             worker.kill()
@@ -56,7 +56,7 @@ def sigterm_under_load(stage: Stage) -> None:
     with stage.load(messages[half:], seconds=rounds * 5.0) as load:
         for _ in range(rounds):
             with stage.supervised() as worker:
-                worker.worker.wait_ready()
+                worker.wait_ready()
                 time.sleep(stage.chance.uniform(0.0, 2.0))
                 seconds.append(worker.end())
             committed = stage.kafka.committed()
@@ -83,8 +83,8 @@ def sigstop_longer_than_the_session(stage: Stage) -> None:
     ):
         for number in range(rounds):
             paused, other = (first, second) if number % 2 else (second, first)
-            paused.worker.wait_ready()
-            other.worker.wait_ready()
+            paused.wait_ready()
+            other.wait_ready()
             time.sleep(stage.chance.uniform(0.5, 3.0))
             process, before = paused.worker, other.worker.log().count(TAKEN_OVER)
             process.signal(signal.SIGSTOP)
