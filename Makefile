@@ -40,16 +40,10 @@ test: $(STAMP)
 	@$(BIN)/python -m pytest
 
 faults: $(STAMP)
-	@$(if $(CASE),,$(BIN)/python -m pytest -m long)
 	@$(BIN)/python -m tests.faults $(CASE) $(if $(SEED),--seed $(SEED))
-	@$(if $(CASE),,$(BIN)/python -m tests.fuzz --seconds 120 $(if $(SEED),--seed $(SEED)))
-	@$(if $(CASE),,$(BIN)/python -m tests.simulation --seeds 1000)
 
 faults-long: $(STAMP)
-	@$(if $(CASE),,$(BIN)/python -m pytest -m long)
 	@$(BIN)/python -m tests.faults $(CASE) $(if $(SEED),--seed $(SEED)) --long
-	@$(if $(CASE),,$(BIN)/python -m tests.fuzz --seconds 3600 $(if $(SEED),--seed $(SEED)))
-	@$(if $(CASE),,$(BIN)/python -m tests.simulation --seeds 100000)
 
 check: lint types rooms
 

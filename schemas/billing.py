@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from schemas import billing_models
 from schemas.billing_digest import EXACT, decode
 from schemas.billing_models import MAX_RATE, MESSAGE, TYPES
+from schemas.crowd import refuse_crowd
 from schemas.dead_letters import Reason, Unreadable
 from schemas.ping import MAX_DEPTH, count_openers, micros, refuse_depth, refuse_encoding
 
@@ -159,6 +160,7 @@ def json_schema() -> dict[str, Any]:
 def _read_object(value: bytes, max_bytes: int) -> dict[str, Any]:
     if len(value) > max_bytes:
         raise Unreadable(Reason.TOO_LARGE, f"the message has {len(value):,} bytes, more than the {max_bytes:,} allowed")
+    refuse_crowd(value)
     if count_openers(value) > MAX_DEPTH:
         refuse_depth(value)
     if not value.isascii():

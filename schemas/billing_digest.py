@@ -66,9 +66,8 @@ def _number(literal: str) -> Decimal | Raw:
         return _beyond_decimals(literal)
     if not number:
         return _ZERO
-    _, digits, exponent = number.as_tuple()
-    if isinstance(exponent, int) and 0 < exponent <= _MAX_DIGITS - len(digits):
-        return EXACT.quantize(number, _ONE)
+    if 0 <= number.adjusted() < _MAX_DIGITS and number == (whole := EXACT.to_integral_value(number)):
+        return EXACT.quantize(whole, _ONE)
     return number
 
 

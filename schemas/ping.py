@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, get_args
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from schemas.crowd import MAX_ENTRIES, MAX_VALUES, is_crowded, too_many
 from schemas.dead_letters import Reason, Unreadable
 
 MAX_DEPTH: Final = 100
@@ -147,12 +148,23 @@ class PingIdentity(Struct, frozen=True):
     namespace_id: ShortText | None = None
 
 
+class _RawIdentity(Struct, frozen=True):
+    """The same of a message that holds more than is read."""
+
+    uuid: ShortText
+    recorded_at: Instant
+    hostname: Raw = Raw()
+    namespace_id: ShortText | None = None
+
+
 _ping_decoder = msgspec.json.Decoder(Ping)
 _identity_decoder = msgspec.json.Decoder(PingIdentity)
+_raw_identity_decoder = msgspec.json.Decoder(_RawIdentity)
 _activity_decoder = msgspec.json.Decoder(Activity)
 _users_decoder = msgspec.json.Decoder(Users)
 _any_decoder = msgspec.json.Decoder()
 _members_decoder = msgspec.json.Decoder(dict[str, Raw])
+_raw_decoder = msgspec.json.Decoder(Raw)
 
 decode_activity = _activity_decoder.decode
 decode_activities = msgspec.json.Decoder(list[Activity]).decode
@@ -193,15 +205,19 @@ def decode_ping(
         value: the message as it came.
         max_bytes: the setting MAX_MESSAGE_BYTES.
         openers: how often [ and { stand in it, when that is known already.
-        nesting: a faster way to the depth of well-formed JSON.
+        nesting: a faster way to the depth of a message.
 
     Raises:
-        Unreadable: `too_large`, `too_deep`, `not_json` or `invalid`, judged in this order.
+        Unreadable: `too_large`, `too_deep`, `not_json` or `invalid`, judged in this order. `too_large` is also what holds more
+            values than may be read, once its depth and its JSON are known to be in order.
     """
     if len(value) > max_bytes:
         raise Unreadable(Reason.TOO_LARGE, f"the message has {len(value):,} bytes, more than the {max_bytes:,} allowed")
     if not value.isascii():
         refuse_encoding(value)
+    if len(value) > MAX_VALUES and is_crowded(value):
+        refuse_depth(value, nesting)
+        return _decode_crowd(value)
     try:
         ping = _ping_decoder.decode(value)
         if _has_long_fraction(value, ping):
@@ -209,20 +225,20 @@ def decode_ping(
         # Each compact entry or session opens two at the most that count for the depth of nothing else.
         if (count_openers(value) if openers is None else openers) - 2 * (
             len(ping.activity or ()) + len(ping.sessions or ())
-        ) > MAX_DEPTH - 4 and nesting(value) > MAX_DEPTH:
-            refuse_depth(value)
+        ) > MAX_DEPTH - 4:
+            refuse_depth(value, nesting)
         return _check(ping)
     except msgspec.ValidationError as exc:
-        refuse_depth(value)
+        refuse_depth(value, nesting)
         refuse_json(value)  # what is no JSON further on is not merely invalid here
         if "out of range" in str(exc):
             return _decode_leniently(value)
         raise Unreadable(Reason.INVALID, _sentence(exc)) from None
     except RecursionError:
-        refuse_depth(value)
+        refuse_depth(value, nesting)
         raise
     except msgspec.DecodeError:
-        refuse_depth(value)
+        refuse_depth(value, nesting)
         return _decode_without_surrogates(value)
     except (OverflowError, ValueError) as exc:
         raise Unreadable(Reason.INVALID, f"{exc} - at `$`") from None
@@ -261,22 +277,86 @@ _lenient_decoder = msgspec.json.Decoder(
 
 
 def _decode_leniently(value: bytes) -> Ping:
-    """A number beyond every machine type in a field that may hold anything is unknown and no fault."""
+    """Reads a ping, and of a field that may hold anything no more than one text or number: the rest of it is unknown, as a number
+    beyond every machine type is."""
     try:
         raw = _lenient_decoder.decode(value)
     except msgspec.MsgspecError as exc:
         raise Unreadable(Reason.INVALID, _sentence(exc)) from None
     fields = {name: getattr(raw, name) for name in Ping.__struct_fields__}
-    return _check(Ping(**fields | {name: decode_value(fields[name]) for name in _LENIENT}))
+    return _check(Ping(**fields | {name: _scalar(fields[name]) for name in _LENIENT}))
+
+
+def _scalar(raw: Raw) -> Any:
+    """The text or number in a raw field; of an array or object that it is one."""
+    text = memoryview(raw)
+    return decode_value(raw) if not len(text) or text[0] not in b"[{" else [] if text[0] == ord("[") else {}
+
+
+_fields_decoder = msgspec.json.Decoder(
+    msgspec.defstruct("Fields", [(field.name, Raw, Raw()) for field in msgspec.structs.fields(Ping)])
+)
+
+
+def _decode_crowd(value: bytes) -> Ping:
+    """Reads a message of more values than any field may have: what nobody reads may be as large as the message.
+
+    Raises:
+        Unreadable: `not_json`, `too_large` where a field that is read holds more than it may, or `invalid`.
+    """
+    mended = _readable(value)
+    if mended is not value:
+        _refuse_noncharacters(value)
+    fields: Any
+    try:
+        fields = _fields_decoder.decode(mended)
+    except msgspec.MsgspecError as exc:  # no object
+        raise Unreadable(Reason.INVALID, _sentence(exc)) from None
+    for name in ("counts", "usage_activity_by_stage_monthly", "redis_hll_counters", "users_by"):
+        if is_crowded(bytes(getattr(fields, name))):
+            raise too_many("values", MAX_VALUES, f"$.{name}")
+    activity = bytes(fields.activity)
+    if is_crowded(activity, MAX_ENTRIES, b"{"):
+        raise too_many("entries", MAX_ENTRIES, "$.activity")
+    if is_crowded(activity):
+        try:
+            decode_activities(activity)  # ends at what is no entry, where a list of anything would gather it
+        except msgspec.MsgspecError as exc:
+            raise Unreadable(Reason.INVALID, _sentence(exc).replace("`$", "`$.activity", 1)) from None
+    ping = _decode_leniently(_LONG_FRACTION.sub(rb"\1", mended) if len(fields.sessions) else mended)
+    if not ping.sessions and _has_long_fraction(mended, ping):
+        ping = _decode_leniently(_LONG_FRACTION.sub(rb"\1", mended))
+    if mended is not value and (path := _surrogate_path(ping)):
+        raise _half_a_pair(path)
+    return ping
+
+
+def _readable(value: bytes) -> bytes:
+    """The message as msgspec can read it, without a tree of millions of objects. Raises `not_json` as `refuse_json` does."""
+    try:
+        _raw_decoder.decode(value)
+    except msgspec.DecodeError:
+        mended = _without_surrogates(value)
+        try:
+            _raw_decoder.decode(mended)
+        except msgspec.DecodeError as exc:
+            raise Unreadable(Reason.NOT_JSON, f"no JSON: {exc}") from None
+        return mended
+    return value
 
 
 def decode_identity(value: bytes) -> PingIdentity | None:
     """The identity of a ping whose rest is invalid, None where it has none."""
     try:
-        identity = _identity_decoder.decode(value)
+        identity = _identity_decoder.decode(value) if not is_crowded(value) else _crowded_identity(value)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
         return None
     return identity if identity.recorded_at >= EPOCH and _hostname_fits(identity.hostname) else None
+
+
+def _crowded_identity(value: bytes) -> PingIdentity:
+    raw = _raw_identity_decoder.decode(value)
+    return PingIdentity(raw.uuid, raw.recorded_at, _scalar(raw.hostname), raw.namespace_id)
 
 
 def decode_users(users: Raw) -> list[int | str]:
@@ -414,9 +494,13 @@ def _sentence(exc: Exception) -> str:
     return sentence if "- at `$" in sentence else f"{sentence} - at `$`"
 
 
-def refuse_depth(value: bytes) -> None:
-    """Raises `too_deep` for a message nested deeper than MAX_DEPTH, JSON or not."""
-    if count_openers(value) > MAX_DEPTH and (deepest := depth(value)) > MAX_DEPTH:
+def refuse_depth(value: bytes, nesting: Callable[[bytes], int] = depth) -> None:
+    """Raises `too_deep` for a message nested deeper than MAX_DEPTH, JSON or not.
+
+    Args:
+        nesting: a faster way to the depth.
+    """
+    if count_openers(value) > MAX_DEPTH and (deepest := nesting(value)) > MAX_DEPTH:
         raise Unreadable(Reason.TOO_DEEP, f"nested {deepest:,} levels deep, more than the {MAX_DEPTH} allowed")
 
 
@@ -434,6 +518,9 @@ def _refuse_constant(name: str) -> float:
 
 def refuse_json(value: bytes) -> None:
     """Raises `not_json` for what the standard library, whose grammar is the judge, cannot read."""
+    if is_crowded(value):
+        _readable(value)
+        return
     try:
         # Numbers and objects are True: there may be millions of them, and nobody asks for any.
         json.loads(value.decode(), parse_constant=_refuse_constant, parse_int=bool, parse_float=bool, object_hook=bool)
@@ -445,10 +532,13 @@ def refuse_json(value: bytes) -> None:
         raise Unreadable(Reason.NOT_JSON, f"no JSON: {exc}") from None
 
 
-_SURROGATE = re.compile(
-    rb"(?<!\\)((?:\\\\)*)((?:\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
+"""An escape; half a surrogate pair is in its group."""
+
 _NONCHARACTER = "\ufdd0"
+_ESCAPED_NONCHARACTER = re.compile(rb"\\u[fF][dD][dD]0")
 _TEXTS = (
     "uuid", "hostname", "namespace_id", "namespace_plan", "version", "edition", "license_plan", "license_subscription_id",
     "license_sha256", "license_md5",
@@ -459,18 +549,39 @@ def _decode_without_surrogates(value: bytes) -> Ping:
     """Half a surrogate pair is allowed by JSON's grammar and is no text: in a key or field that we do not read it is out
     of the way, in one that we read it is invalid."""
     refuse_json(value)
-    if _NONCHARACTER.encode() in value or b"\\ufdd0" in value.lower():
-        raise Unreadable(Reason.INVALID, "a string holds half a surrogate pair - at `$`")
-    mended = _SURROGATE.sub(
-        lambda match: match.group() if len(match.group(2)) == 12 else match.group(1) + _NONCHARACTER.encode(), value
-    )
+    _refuse_noncharacters(value)
     try:
-        ping = _check(_ping_decoder.decode(mended))
+        ping = _check(_ping_decoder.decode(_without_surrogates(value)))
     except msgspec.MsgspecError as exc:
         raise Unreadable(Reason.INVALID, _sentence(exc)) from None
     if path := _surrogate_path(ping):
-        raise Unreadable(Reason.INVALID, f"the string holds half a surrogate pair - at `{path}`")
+        raise _half_a_pair(path)
     return ping
+
+
+def _refuse_noncharacters(value: bytes) -> None:
+    """What stands in place of half a pair must not be there by itself."""
+    if _NONCHARACTER.encode() in value or _ESCAPED_NONCHARACTER.search(value):
+        raise _half_a_pair("$")
+
+
+def _half_a_pair(path: str) -> Unreadable:
+    return Unreadable(Reason.INVALID, f"a string holds half a surrogate pair - at `{path}`")
+
+
+def _without_surrogates(value: bytes) -> bytes:
+    """The message with a character that stands for nothing in place of each half of a pair."""
+    halves = value.count(b"\\ud") + value.count(b"\\uD")
+    if not halves:
+        return value
+    if halves > MAX_VALUES:
+        raise too_many("escaped halves of pairs", MAX_VALUES)
+    pieces, at = [], 0
+    for escape in _ESCAPE.finditer(value):
+        if escape[1] is not None:
+            pieces += [value[at : escape.start()], _NONCHARACTER.encode()]
+            at = escape.end()
+    return b"".join([*pieces, value[at:]])
 
 
 def _surrogate_path(ping: Ping) -> str | None:

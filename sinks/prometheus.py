@@ -63,7 +63,7 @@ class Metrics:
         )  # fmt: skip
         self.sink_rows = counter("sink_rows", "Rows that ClickHouse has accepted.", "table")
         self.sink_errors = counter(
-            "sink_errors", "Inserts that ClickHouse refused or did not answer; they are tried again.", "table"
+            "sink_errors", "Inserts, or dead letters, that were refused or not answered; they are tried again.", "table"
         )
         self.state_scopes = gauge("state_scopes", "Installations and groups that this worker owns.")
         self.state_accounts = gauge("state_accounts", "Accounts that this worker owns.")

@@ -2,7 +2,7 @@
 
     gather   events of all partitions, for FLUSH_SECONDS or up to a size
     fold     each partition's records into its book (pure)
-    letters  dead letters, and messages under a wrong key on to their home, acknowledged
+    letters  dead letters, acknowledged, for as long as it takes; and messages under a wrong key on to their home
     state    what changed, to the table's changelog, acknowledged
     rows     to ClickHouse, accepted; waits and tries again for as long as it takes (`streams.side`)
     ack      each event, once
@@ -24,7 +24,7 @@ from typing import Any, Generic, Protocol
 import structlog
 from aiokafka.structs import TopicPartition
 
-from sinks.dead_letters import DeadLetter, DeadLetters
+from sinks.dead_letters import DeadLetter
 from sinks.prometheus import Metrics
 from sinks.topics import START_OVER
 from streams.changelog import Changelog, Overtaken
@@ -32,6 +32,7 @@ from streams.clock import AsOfClock
 from streams.forwarder import Forwarder
 from streams.ledger.records import Change, Record
 from streams.ledger.state import StateError
+from streams.letters import Letters
 from streams.originals import Originals
 from streams.rows import Progress, RowSink
 from streams.side import B, F, Side
@@ -106,7 +107,7 @@ class Pipeline(Generic[B, F]):
         source: Source,
         store: Callable[[], Store],
         changelog: Changelog,
-        letters: DeadLetters,
+        letters: Letters,
         forwarder: Forwarder,
         originals: Originals,
         rows: RowSink,
@@ -373,7 +374,11 @@ class Pipeline(Generic[B, F]):
             )
             folded[partition] = self._books[partition].fold(own, as_of, forwarded)
             await asyncio.sleep(0)
-        await self._letters.send(await self._dead_letters(records, folded))
+        if not await self._letters.send(
+            await self._dead_letters(records, folded), lambda: self._still_ours() and not self._stopping
+        ):
+            log.warning("the letters of a batch are left to the partitions' next owner", topic=self._topic)
+            return
         await self._forwarder.send([forward for done in folded.values() for forward in done.forwards])
         changes = {partition: done.changes for partition, done in folded.items()}
         acknowledged = await self._changelog.begin(changes)

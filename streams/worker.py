@@ -20,7 +20,6 @@ from aiokafka.structs import TopicPartition
 from clickhouse_connect.driver.client import Client
 
 from schemas.settings import Settings
-from sinks.dead_letters import DeadLetters
 from sinks.kafka_client import client_config
 from sinks.message_limits import MessageLimits
 from sinks.prometheus import Metrics
@@ -29,8 +28,10 @@ from sinks.topics import (
     GROUP,
     TABLES,
     USAGE_PINGS,
+    TopicError,
     TopicSpec,
     changelog_topic,
+    dead_letter_topic,
     ensure_topics,
     internal_topic,
 )
@@ -44,6 +45,7 @@ from streams.ledger.billing import book as billing
 from streams.ledger.book import Rules
 from streams.ledger.pseudonym import Pseudonymiser
 from streams.ledger.state import StateError
+from streams.letters import Letters
 from streams.originals import Originals
 from streams.pipeline import Pipeline
 from streams.rows import RowSink
@@ -58,6 +60,9 @@ GC_THRESHOLDS = (200_000, 20, 100)
 looking for some."""
 
 LOOK_SECONDS = 5.0
+LETTER_TIMEOUT_MS = 10_000
+"""After so long a dead letter counts as refused, which is said; it is written again."""
+
 STOP_SECONDS = 3.5
 FLUSH_STOP_SECONDS = 2.0
 """Of these, what the pipelines have for the flush they are in."""
@@ -101,6 +106,7 @@ class Worker:
         self._drain = drain
         self._new_key = new_key
         self._stop = asyncio.Event()
+        self._letters: list[Letters] = []
         self._ended: str | None = None
         self._leaving = False
         """Faust is being stopped: what a pipeline still asks of it fails."""
@@ -117,16 +123,7 @@ class Worker:
         if self._drain:
             for source in streams.sources:
                 source.drain(ends)
-        producer = AIOKafkaProducer(
-            **client_config(settings),
-            client_id=GROUP,
-            acks="all",
-            enable_idempotence=True,
-            compression_type="snappy",  # aiokafka has lz4 at its slowest level only
-            max_batch_size=900_000,
-            # A letter holds a message as it came. What the broker took it takes again, packed, however large it is unpacked.
-            max_request_size=2**31 - 1,
-        )
+        producer = self._producer()
         await producer.start()
         rows = [RowSink(self._connect, settings.database, self.metrics) for _ in streams.sources]
         pipelines = [self._pipeline(source, producer, sink) for source, sink in zip(streams.sources, rows, strict=True)]
@@ -170,12 +167,27 @@ class Worker:
             await asyncio.wait_for(producer.stop(), 1)
         with contextlib.suppress(Exception):
             await web.stop()
+        for letters in self._letters:
+            await letters.close()
         for sink in rows:
             sink.close()
         if self._ended is not None:
             return 1
         log.info("worker ends", reason="drained" if self._drain else "asked to")
         return 0
+
+    def _producer(self, **more: Any) -> AIOKafkaProducer:
+        return AIOKafkaProducer(
+            **client_config(self._settings),
+            client_id=GROUP,
+            acks="all",
+            enable_idempotence=True,
+            compression_type="snappy",  # aiokafka has lz4 at its slowest level only
+            max_batch_size=900_000,
+            # A letter holds a message as it came. What the broker took it takes again, packed, however large it is unpacked.
+            max_request_size=2**31 - 1,
+            **more,
+        )
 
     async def _join(self, streams: StreamsApp, pipelines: Sequence[Pipeline[Any, Any]]) -> None:
         """Starts Faust, which joins the group, once every pipeline knows the epochs in the tables."""
@@ -195,13 +207,21 @@ class Worker:
         settings, lane = self._settings, source.lane
         clock = AsOfClock(settings.as_of)
         limits = MessageLimits(settings)
+        letters = Letters(
+            dead_letter_topic(lane.topic),
+            lambda: self._producer(request_timeout_ms=LETTER_TIMEOUT_MS),
+            limits,
+            self._make_topics,
+            self.metrics,
+        )
+        self._letters.append(letters)
         pipeline: Pipeline[Any, Any] = Pipeline(
             lane.topic,
             lane.internal_topic,
             source,
             lambda: source.store,
             Changelog(producer, source.changelog_topic),
-            DeadLetters(producer, limits),
+            letters,
             Forwarder(producer, limits, lane.internal_topic, lane.partitions),
             Originals(lane.topic, lambda: AIOKafkaConsumer(**client_config(settings), client_id=GROUP)),
             rows,
@@ -229,6 +249,10 @@ class Worker:
             Rules(settings.max_message_bytes, hostnames, lane.partitions, home, self._new_key),
             self.metrics,
         )
+
+    async def _make_topics(self) -> None:
+        with contextlib.suppress(TopicError):  # the next attempt says what is wrong
+            await ensure_topics(self._settings)
 
     async def _topics(self) -> list[Lane]:
         """Makes what is missing."""

@@ -39,6 +39,7 @@ ROOT = Path(__file__).parents[1]
 CHANGELOG = "pingstream-usage-changelog"
 KEY = "a key that only tests have"
 
+ADDRESS = r"metrics[\"']?[=:] ?[\"']?(http://[^/\s]+)/metrics"
 START_SECONDS = 60.0
 DRAIN_SECONDS = 90.0
 
@@ -171,10 +172,15 @@ class WorkerProcess(Process):
     _address = ""
 
     @property
+    def has_address(self) -> bool:
+        """Whether it has said where its web end is."""
+        return bool(self._address or re.search(ADDRESS, self.log()))
+
+    @property
     def address(self) -> str:
         """Where its web end is, `http://host:port`; waits until the worker has said so."""
         if not self._address:
-            self._address = self.found(r"metrics[\"']?[=:] ?[\"']?(http://[^/\s]+)/metrics")
+            self._address = self.found(ADDRESS)
         return self._address
 
     def get(self, path: str) -> tuple[int, str]:

@@ -18,6 +18,7 @@ from deploy.cli.question import Answer
 from deploy.cli.tables import FORMATS, Format, write
 from deploy.letters import Letter, Note, Place, opened
 from deploy.replaying import Choice, Plan, carry_out, plan
+from schemas.crowd import is_crowded
 from schemas.dead_letters import Reason, Replay
 from schemas.settings import Settings
 from sinks.topics import SOURCES, dead_letter_topic
@@ -297,9 +298,11 @@ def _letters(number: int) -> str:
 def _readable(value: bytes) -> str:
     """A message for the terminal: JSON indented, its numbers and strings as they were written."""
     try:
+        if is_crowded(value):  # indented it may be a hundred times as long
+            raise ValueError
         msgspec.json.decode(value)  # `format` below takes more than JSON
         text = msgspec.json.format(value, indent=2).decode()
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         text = value.decode(errors="backslashreplace")
     return "\n".join(_visible(line) for line in text.split("\n"))
 

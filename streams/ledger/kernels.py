@@ -40,16 +40,22 @@ def count_openers(text, ends, counts):  # type: ignore[no-untyped-def]
 
 @compiled
 def nesting(text):  # type: ignore[no-untyped-def]
-    """How deep arrays and objects are nested in well-formed JSON (uint8)."""
+    """How deep arrays and objects are nested (uint8), strings left out. For any bytes; what follows a quote without its end is
+    no string."""
     level = 0
     deepest = 0
+    strings = True
     p = 0
     while p < len(text):
         c = text[p]
-        if c == 34:
+        if c == 34 and strings:
+            start = p
             p += 1
             while p < len(text) and text[p] != 34:
                 p += 2 if text[p] == 92 else 1
+            if p >= len(text):
+                strings = False
+                p = start
         elif c == 91 or c == 123:
             level += 1
             deepest = max(deepest, level)

@@ -20,11 +20,13 @@ class Case:
 
     Attributes:
         play: does it, and raises when something is not as it must be.
+        minutes: that it takes in `make faults`, roughly; the longest begin first.
         options: of the stage (see `tests.faults.stage.staged`).
     """
 
     name: str
     play: Callable[[Stage], None]
+    minutes: float
     options: dict[str, Any]
 
     @property
@@ -40,12 +42,12 @@ class Case:
 _cases: dict[str, Case] = {}
 
 
-def case(**options: Any) -> Callable[[Callable[[Stage], None]], Callable[[Stage], None]]:
+def case(minutes: float = 1.0, **options: Any) -> Callable[[Callable[[Stage], None]], Callable[[Stage], None]]:
     """Makes a function a case under its own name; options are those of the stage."""
 
     def register(play: Callable[[Stage], None]) -> Callable[[Stage], None]:
         assert play.__name__ not in _cases, f"two cases are called {play.__name__}"
-        _cases[play.__name__] = Case(play.__name__, play, options)
+        _cases[play.__name__] = Case(play.__name__, play, minutes, options)
         return play
 
     return register

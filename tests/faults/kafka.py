@@ -20,7 +20,8 @@ from aiokafka.errors import (
 from aiokafka.protocol.admin import DeleteGroupsRequest
 from aiokafka.structs import TopicPartition
 
-from sinks.topics import GROUP, SOURCES, changelog_topic, internal_topic
+from schemas.settings import Settings
+from sinks.topics import GROUP, SOURCES, TopicSpec, changelog_topic, ensure_topics, internal_topic
 
 USAGE_CHANGELOG, BILLING_CHANGELOG = map(changelog_topic, SOURCES)
 INTERNAL = tuple(map(internal_topic, SOURCES))
@@ -100,6 +101,11 @@ class Kafka:
     def delete_topics(self, topics: Iterable[str]) -> None:
         """Deletes topics with all they hold."""
         asyncio.run(self._admin(lambda admin: admin.delete_topics(list(topics))))
+
+    def make_topics(self, topics: Iterable[TopicSpec]) -> None:
+        """Makes topics that are missing, and those that Pingstream needs."""
+        settings = Settings(_env_file=None, kafka=self.bootstrap)  # type: ignore[call-arg]
+        asyncio.run(ensure_topics(settings, topics))
 
     async def _admin(self, act: Any) -> Any:
         for attempt in range(ATTEMPTS):

@@ -6,7 +6,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from sinks.clickhouse.schema import migrate
 from sinks.topics import SOURCES
 from tests.faults import checks
 from tests.faults.cluster import Cluster
+from tests.faults.disk import NoDisk, small_disk
 from tests.faults.kafka import BILLING_CHANGELOG, INTERNAL, USAGE_CHANGELOG, Kafka
 from tests.faults.load import Load
 from tests.faults.supervisor import Supervisor
@@ -30,6 +31,8 @@ N = TypeVar("N")
 
 SMALL, USUAL, LONG = 0, 1, 2
 """How much of a case: the short cut of `make test`, `make faults`, `make faults-long`."""
+
+SCALES = {"small": SMALL, "usual": USUAL, "long": LONG}
 
 
 class Skip(Exception):
@@ -59,6 +62,8 @@ class Stage:
         self.dsn: str | None = None
         self.as_of = LAST_DAY
         self.counts: dict[str, Any] = {}
+        self.kafka_disk: Path | None = None
+        """Kafka's own disk, if it has one."""
         self.supervisors: list[Supervisor] = []
         self._workers = 0
         self._ends = ExitStack()
@@ -152,8 +157,13 @@ class Stage:
             seconds: how long settling may take.
         """
         self.settle(seconds)
+        counted = self.supervisors[0].worker.outcomes() if self._workers == 1 else None
         ended = [supervisor.end() for supervisor in self.supervisors if supervisor.worker.code is None]
-        return self.compare(state=state, records=records, ended=ended)
+        wanted = self.compare(state=state, records=records, ended=ended)
+        if counted is not None:  # nothing came again: what the only process has counted is what there is
+            due = {one: number for one, number in wanted.outcomes.items() if number}
+            assert {one: number for one, number in counted.items() if number} == due, f"{counted} counted, {due} due"
+        return wanted
 
     def compare(
         self,
@@ -229,19 +239,26 @@ class _Again:
 
 @contextmanager
 def staged(
-    folder: Path, seed: int, scale: int = USUAL, *, embedded: bool = False, cluster: bool = False
+    folder: Path, seed: int, scale: int = USUAL, *, embedded: bool = False, cluster: bool = False, disk_mb: int = 0
 ) -> Iterator[Stage]:
     """A stage with a Kafka of its own and a shared ClickHouse.
 
     Args:
         embedded: workers have the engine embedded instead.
         cluster: Kafka is three nodes, and topics have three replicas.
+        disk_mb: Kafka has a disk of its own of so many megabytes, where one can be mounted.
     """
     with ExitStack() as ends:
+        own_disk = False
+        if disk_mb:
+            with suppress(NoDisk):
+                ends.enter_context(small_disk(folder / "kafka", disk_mb))
+                own_disk = True
         node: LocalBroker | Cluster = Cluster(folder / "kafka") if cluster else LocalBroker(folder / "kafka", port=0)
         ends.enter_context(node)
         settings = {"partitions": "4", "replication": "3"} if cluster else {"partitions": "4"}
         stage = Stage(folder, Site(folder, node, settings), seed, scale)  # type: ignore[arg-type]
+        stage.kafka_disk = folder / "kafka" if own_disk else None
         ends.callback(stage.close)
         if not embedded:
             stage.start_clickhouse()
@@ -250,4 +267,4 @@ def staged(
         yield stage
 
 
-__all__ = ["LONG", "SMALL", "USUAL", "Skip", "Stage", "staged"]
+__all__ = ["LONG", "SCALES", "SMALL", "USUAL", "Skip", "Stage", "staged"]

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Self
 
-from tests.running import WorkerProcess
+from tests.running import START_SECONDS, WorkerProcess, wait_until
 
 POLL_SECONDS = 0.05
 END_SECONDS = 5.0
@@ -45,6 +45,16 @@ class Supervisor:
     def log(self) -> str:
         """What all of its processes have said, one after the other."""
         return "".join(process.log() for process in self.processes)
+
+    def wait_ready(self, seconds: float = START_SECONDS) -> None:
+        """Returns when the worker has its partitions; one that ended on the way, as when another was faster, is started again."""
+
+        def ready() -> bool:
+            assert 2 not in self.ends, self.log()[-4000:]
+            worker = self.worker
+            return worker.code is None and worker.has_address and worker.get("/readyz")[0] == 200
+
+        wait_until(ready, f"the worker is ready\n{self.log()[-2000:]}", seconds)
 
     def kill(self) -> None:
         """SIGKILL; it is started again."""

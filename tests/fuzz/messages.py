@@ -14,7 +14,7 @@ from tests.strange_billing import strange_billing_records
 
 DAY: Final = dt.date(2026, 3, 20)
 BASES: Final = 300
-LARGEST: Final = 1024 * 1024
+LARGEST: Final = 8 * 1024 * 1024
 
 TOKENS: Final = [
     b"null", b"true", b"-1", b"0", b"-0", b"1.5", b"1e400", b"-1e-400", b"1E+2", b"01", b"1.", b".5", b"NaN", b"-Infinity", b"1e", b"--1",
@@ -103,11 +103,20 @@ def messages(draw: st.DrawFn, bases: list[bytes]) -> bytes:
             put = draw(st.sampled_from(TOKENS) | st.lists(st.sampled_from(SPLINTERS), max_size=4).map(bytes))
             value = value[:at] + put + value[draw(st.sampled_from([at, to])) :]
     if kind == "filled":
-        value = filled(value, draw(st.sampled_from(TOKENS)), draw(st.sampled_from([2**12, 2**16, 2**18])))
+        field = draw(st.sampled_from([b"filling", *FIELDS]))
+        size = draw(st.sampled_from([2**12, 2**12, 2**16, 2**18, 2**20, LARGEST - len(value) - 100]))
+        value = filled(value, field, draw(st.sampled_from(TOKENS)), size)
     return value[:LARGEST]
 
 
-def filled(value: bytes, token: bytes, size: int) -> bytes:
-    """A message with a list of tokens in a field that nobody reads, of some bytes."""
-    more = b'{"filling":[' + b",".join([token] * max(1, size // (len(token) + 1))) + b"]"
+FIELDS: Final = [
+    b"counts", b"usage_activity_by_stage_monthly", b"redis_hll_counters", b"users_by", b"activity", b"sessions", b"hostname",
+    b"licensee", b"subscription", b"account", b"type",
+]  # fmt: skip
+"""Fields that are looked into."""
+
+
+def filled(value: bytes, field: bytes, token: bytes, size: int) -> bytes:
+    """A message with a list of tokens in a field, of some bytes."""
+    more = b'{"%b":[' % field + b",".join([token] * max(1, size // (len(token) + 1))) + b"]"
     return more + b"," + value[1:] if value.startswith(b"{") else more + b"}" + value

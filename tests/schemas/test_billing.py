@@ -801,7 +801,7 @@ def test_an_event_is_read_in_microseconds() -> None:
 @pytest.mark.parametrize(
     "tail",
     [b'"x":' + b"9" * 4_000_000, b'"x":0.' + b"9" * 4_000_000, b'"x":1e' + b"9" * 4_000_000, b'"x":"' + b"[" * 4_000_000 + b'"',
-     b'"x":[' + b'"\\ud800",' * 400_000 + b"1]", b'"x":[' + b"1.5," * 1_000_000 + b"1]"],
+     b'"x":[' + b'"\\ud800",' * 90_000 + b"1]", b'"x":[' + b"1.5," * 90_000 + b"1]"],
     ids=["integer", "fraction", "exponent", "brackets", "surrogates", "numbers"],
 )  # fmt: skip
 def test_a_message_of_any_content_is_read_in_time(tail: bytes) -> None:

@@ -144,6 +144,8 @@ class SimulatedConsumer(BatchConsumer):
 
     async def _fetch(self, tp: TP) -> list[Record]:
         """Some records from the position on; a fetch that goes wrong begins behind it or ahead of it."""
+        if self._broker.up_at(tp, self._sim.time()) > self._sim.time():
+            return []
         position, faults = self._positions.get(tp, 0), self._sim.faults
         begin = position
         match faults.fetch_fails():

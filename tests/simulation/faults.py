@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import random
 
+NODES = 3
+"""Brokers, each of which leads some partitions."""
+
 
 class Faults:
     """Chance of one run. `calm` ends all faults: from then on everything works, in little time.
@@ -26,6 +29,7 @@ class Faults:
         self._fetch = rng.choice((0.0, 0.1, 0.3))
         self._abrupt = rng.choice((0.0, 0.2, 0.6))
         self._leaves = rng.choice((0.0, 0.3))
+        self._outages = [] if seed is None else _outages(random.Random(f"outages {seed}"), self.seconds)
 
     def happens(self, chance: float) -> bool:
         """Whether something of this chance goes wrong now."""
@@ -36,6 +40,14 @@ class Faults:
         if self.happens(self._slow):
             return self.rng.choice((0.5, 2.0, 6.0, 15.0)) * self.rng.random()
         return 0.0005 + 0.004 * self.rng.random()
+
+    def up_at(self, node: int, now: float) -> float:
+        """When a broker of several answers: now, or when it is back."""
+        if not self.calm:
+            for down, begin, end in self._outages:
+                if down == node and begin <= now < end:
+                    return end
+        return now
 
     def sink_fails(self) -> str | None:
         """How an insert fails: before it is taken, after it, or it is taken later than its error is answered."""
@@ -72,3 +84,12 @@ class Faults:
     def some(self, low: int, high: int) -> int:
         """A number from `low` to `high`, both included."""
         return self.rng.randint(low, high)
+
+
+def _outages(rng: random.Random, seconds: float) -> list[tuple[int, float, float]]:
+    """(node, from, until) of brokers that fail alone, for as long as an election takes or until they are started again."""
+    found = []
+    for _ in range(rng.choice((0, 0, 1, 3))):
+        begin = rng.uniform(0, seconds)
+        found.append((rng.randrange(NODES), begin, begin + rng.choice((1.0, 5.0, 20.0)) * (0.5 + rng.random())))
+    return found

@@ -14,9 +14,12 @@ from aiokafka.errors import KafkaTimeoutError
 from aiokafka.structs import TopicPartition
 
 from streams.forwarder import partition_of
+from tests.simulation.faults import NODES
 from tests.simulation.loop import VirtualLoop, current
 
 SESSION_SECONDS = 10.0
+PRODUCE_SECONDS = 12.0
+"""A producer tries for so long while the leader of a partition is away."""
 
 
 class Record(NamedTuple):
@@ -70,6 +73,10 @@ class Broker:
         log.append(Record(tp.topic, tp.partition, len(log), timestamp, key, value, headers, writer))
         return len(log) - 1
 
+    def up_at(self, tp: TopicPartition, when: float) -> float:
+        """When the broker that leads a partition answers what comes then: at once, or when it is back."""
+        return self.loop.faults.up_at((tp.partition + len(tp.topic)) % NODES, when)
+
     def topic(self, name: str) -> list[list[Record]]:
         """The logs of a topic."""
         return [self.logs[TopicPartition(name, partition)] for partition in range(self.partitions)]
@@ -114,6 +121,14 @@ class Producer:
         process = current()
         self._writer = process.name if process is not None else "-"
 
+    async def start(self) -> None:
+        """Connects."""
+        await asyncio.sleep(self._loop.faults.delay())
+
+    async def stop(self) -> None:
+        """Waits for nothing: what is on its way may arrive."""
+        await asyncio.sleep(self._loop.faults.delay())
+
     async def send(
         self,
         topic: str,
@@ -145,10 +160,15 @@ class Producer:
     ) -> asyncio.Future[Written]:
         loop, acknowledged = self._loop, self._loop.create_future()
         arrives = max(loop.time() + loop.faults.delay(), self._arrives[tp] + 1e-6)
+        back = self._broker.up_at(tp, arrives)
+        if arrives < back < loop.time() + PRODUCE_SECONDS:
+            loop.note("waits for its leader", f"{tp.topic}-{tp.partition}", self._writer)
+            arrives = back
         self._arrives[tp] = arrives
 
         def happens() -> None:
-            fails = "before" if tp in self._failed else loop.faults.produce_fails()
+            away = self._broker.up_at(tp, loop.time()) > loop.time()
+            fails = "before" if tp in self._failed or away else loop.faults.produce_fails()
             offset = -1
             if fails != "before":
                 for key, value in records:

@@ -13,6 +13,7 @@ from typing import Any
 from aiokafka.structs import TopicPartition
 
 import streams.billing
+import streams.letters
 import streams.pipeline
 import streams.rows
 import streams.usage
@@ -199,6 +200,7 @@ def _tuned(loop: VirtualLoop, faults: Faults) -> Iterator[None]:
         (streams.billing, "time", time),
         (streams.pipeline, "log", log),
         (streams.rows, "log", log),
+        (streams.letters, "log", log),
         (streams.pipeline, "BATCH_RECORDS", some((3, 10, 8_000))),
         (streams.pipeline, "FAR_BEHIND", some((4, 2_000))),
         (streams.billing, "PUT_OFF_SECONDS", some((2.0, 300.0))),

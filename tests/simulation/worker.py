@@ -11,10 +11,9 @@ from typing import Any
 from aiokafka.errors import KafkaError
 
 from schemas.ping import EPOCH_ORDINAL
-from sinks.dead_letters import DeadLetters
 from sinks.message_limits import MessageLimits
 from sinks.prometheus import Metrics
-from sinks.topics import BILLING_EVENTS
+from sinks.topics import BILLING_EVENTS, dead_letter_topic
 from streams.app import Lane
 from streams.billing import BillingSide
 from streams.changelog import Changelog, Overtaken
@@ -23,6 +22,7 @@ from streams.forwarder import Forwarder, partition_of
 from streams.ledger.billing.book import Rules as BillingRules
 from streams.ledger.book import Rules as UsageRules
 from streams.ledger.pseudonym import Pseudonymiser
+from streams.letters import Letters
 from streams.originals import Originals
 from streams.pipeline import Pipeline
 from streams.rows import RowSink
@@ -112,6 +112,7 @@ class Worker:
         producer: Any = Producer(broker)
         settings: Any = SimpleNamespace(max_message_bytes=MAX_MESSAGE_BYTES)
         limits = MessageLimits(settings)
+        connect: Any = Producer
         rows = RowSink(self._clickhouse.connect, DATABASE, self.metrics)
         reader: Any = lambda: Reader(broker)  # noqa: E731
         return self._kind(
@@ -120,7 +121,7 @@ class Worker:
             member.source,
             lambda: member.source.store,
             Changelog(producer, member.source.changelog_topic),
-            DeadLetters(producer, limits),
+            Letters(dead_letter_topic(lane.topic), lambda: connect(broker), limits, _no_mending, self.metrics),
             Forwarder(producer, limits, lane.internal_topic, lane.partitions),
             Originals(lane.topic, reader),
             rows,
@@ -129,6 +130,10 @@ class Worker:
             self.metrics,
             FLUSH_SECONDS,
         )
+
+
+async def _no_mending() -> None:
+    """Topics are always there."""
 
 
 def pseudonymiser() -> Pseudonymiser:

@@ -12,11 +12,12 @@ from deploy.kafka.broker import LocalBroker
 from sinks.topics import USAGE_PINGS
 from tests.faults.case import case
 from tests.faults.cluster import Cluster
+from tests.faults.disk import fill
 from tests.faults.stage import Stage
 from tests.running import wait_until
 
 
-@case()
+@case(minutes=3.0)
 def only_broker_killed(stage: Stage) -> None:
     """The only broker is killed under load and started again after 5 s, and after 60 s; a supervisor restarts the worker."""
     messages = stage.messages(size=stage.of(1, 2, 10))
@@ -24,7 +25,7 @@ def only_broker_killed(stage: Stage) -> None:
     broker = stage.site.broker
     with stage.supervised() as worker, stage.load(messages, seconds=sum(away) + 12.0 * len(away)) as load:
         for seconds in away:
-            worker.worker.wait_ready(90)
+            worker.wait_ready(90)
             time.sleep(stage.chance.uniform(1.0, 4.0))
             assert load.running, "the broker was to be killed under load"
             broker.kill()
@@ -35,27 +36,37 @@ def only_broker_killed(stage: Stage) -> None:
         stage.check(seconds=180)
 
 
-@case()
+@case(minutes=1.5, disk_mb=300)
 def broker_disk_full(stage: Stage) -> None:
-    """The broker can write no file any further (a limit on file sizes stands for a full disk): it dies, gets room, starts again."""
-    messages = stage.messages()
+    """The broker's disk is full under load: it dies, gets room, starts again. Where no disk can be mounted, a limit on the size
+    of its files stands for a full one."""
+    messages = stage.messages(size=stage.of(1, 2, 10))
     broker = stage.site.broker
-    with stage.supervised() as worker, stage.load(messages, seconds=20) as load:
-        worker.worker.wait_ready()
+    with stage.supervised() as worker, stage.load(messages, seconds=stage.of(20.0, 40.0, 300.0)) as load:
+        worker.wait_ready()
         time.sleep(stage.chance.uniform(1.0, 4.0))
-        limit_files(broker, 4_096)
-        until = time.monotonic() + 60
-        while broker.alive:
-            assert time.monotonic() < until, "a broker that cannot write goes on"
-            time.sleep(0.1)
-        time.sleep(stage.chance.uniform(0.0, 5.0))
+        filler = None
+        if stage.kafka_disk is not None:
+            filler = fill(stage.kafka_disk)
+        else:
+            limit_files(broker, 4_096)
+        wait_until(lambda: not broker.alive, "a broker that cannot write ends", 90)
+        assert load.running, "the disk was to be full under load"
+        taken = load.acknowledged
+        time.sleep(stage.chance.uniform(5.0, 10.0))
+        assert load.acknowledged == taken, "somebody took messages"
+        if filler is not None:
+            filler.unlink()
         broker.start()
-        load.join()
-        stage.counts |= {"interruptions": load.interruptions, "restarts": worker.starts - 1}
+        load.join(180)
+        stage.counts |= {
+            "full": "a disk" if filler is not None else "a limit", "taken before": taken, "of": len(messages),
+            "restarts": worker.starts - 1,
+        }  # fmt: skip
         stage.check(seconds=180)
 
 
-@case(cluster=True)
+@case(minutes=3.0, cluster=True)
 def leader_and_coordinator_killed(stage: Stage) -> None:
     """Of three brokers the leader of a partition is killed under load, and after its return the group's coordinator."""
     messages = stage.messages(size=2)
@@ -63,7 +74,7 @@ def leader_and_coordinator_killed(stage: Stage) -> None:
     assert isinstance(cluster, Cluster)
     with stage.supervised() as worker, stage.load(messages, seconds=stage.of(30.0, 60.0, 120.0)) as load:
         for role in ("leader", "coordinator"):
-            worker.worker.wait_ready()
+            worker.wait_ready()
             time.sleep(stage.chance.uniform(1.0, 4.0))
             before = sum(stage.kafka.committed().values())
             first = TopicPartition(USAGE_PINGS, 0)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
+from collections.abc import Mapping
 
 from aiokafka import AIOKafkaProducer
 
+from sinks.topics import BILLING_EVENTS, TopicSpec
 from streams.ledger.billing import state as billing_state
 from streams.ledger.state import FORMAT, HEADER, PARTITION, partition_key
 from tests.faults.case import case
 from tests.faults.kafka import BILLING_CHANGELOG, USAGE_CHANGELOG
+from tests.faults.older import older_billing, older_usage
 from tests.faults.stage import Stage
 from tests.running import Site, wait_until
 
@@ -47,7 +50,7 @@ def changelog_corrupt(stage: Stage) -> None:
     topic = stage.chance.choice(CHANGELOGS)
     record = stage.chance.choice([record for record in stage.site.read(topic) if record.key[:1] != b"p"])
     spoiled = record.value[:2] + b"\xff" * 3 + record.value[5:14] + b"\xc1 no state"
-    asyncio.run(_write(stage.site, topic, record.partition, record.key, spoiled))
+    asyncio.run(_write(stage.site, topic, {(record.partition, record.key): spoiled}))
     _refused_then_started_over(stage, "cannot be read")
 
 
@@ -60,17 +63,41 @@ def changelog_of_a_newer_program(stage: Stage) -> None:
     topic = stage.chance.choice(CHANGELOGS)
     if topic == BILLING_CHANGELOG:
         newer, key = HEADER.pack(billing_state.FORMAT + 1, PARTITION, NEWEST, 1), billing_state.partition_key(2)
-    asyncio.run(_write(stage.site, topic, 2, key, newer))
+    asyncio.run(_write(stage.site, topic, {(2, key): newer}))
     _refused_then_started_over(stage, "run the newer version again")
 
 
-@case()
+@case(minutes=1.5)
+def changelog_of_an_older_program(stage: Stage) -> None:
+    """The state is that of an older program, written in its format: it is read, and what comes again is known."""
+    messages = stage.messages(days=70)
+    half = len(messages) // 2
+    stage.site.send(messages[:half])
+    with stage.supervised() as worker:
+        stage.settle()
+        worker.end()
+    sent = {(one.partition, one.offset): one.value for one in stage.site.read(BILLING_EVENTS) if one.value}
+    older = {
+        USAGE_CHANGELOG: older_usage(stage.site.read(USAGE_CHANGELOG)),
+        BILLING_CHANGELOG: older_billing(stage.site.read(BILLING_CHANGELOG), sent),
+    }
+    stage.kafka.delete_topics(older)
+    stage.kafka.make_topics([TopicSpec(topic, 4, {"cleanup.policy": "compact"}) for topic in older])
+    for topic, values in older.items():
+        asyncio.run(_write(stage.site, topic, values))
+        stage.counts[topic.removeprefix("pingstream-")] = len(values)
+    stage.site.send(messages[half - 50 :])
+    with stage.supervised():
+        stage.check()
+
+
+@case(minutes=2.5)
 def changelog_compacted(stage: Stage) -> None:
     """The changelogs are compacted again and again under load and kills: what is left is the whole state."""
     messages = stage.messages(size=stage.of(1, 2, 10))
     seconds = stage.of(30.0, 60.0, 600.0)
     with stage.supervised() as worker, stage.load(messages, seconds=seconds) as load:
-        worker.worker.wait_ready()
+        worker.wait_ready()
         for topic in CHANGELOGS:
             stage.kafka.configure(
                 topic,
@@ -101,7 +128,7 @@ def data_folder_deleted(stage: Stage) -> None:
     with stage.load(messages, seconds=15) as load:
         for _ in range(2):
             with stage.supervised(data_dir=str(folder)) as worker:
-                worker.worker.wait_ready()
+                worker.wait_ready()
                 time.sleep(stage.chance.uniform(0.5, 3.0))
                 shutil.rmtree(folder)
                 time.sleep(stage.chance.uniform(0.5, 2.0))
@@ -116,7 +143,7 @@ def two_workers_on_one_engine(stage: Stage) -> None:
     """A second worker on one data folder with embedded ClickHouse stops at once and says why; the first works on."""
     messages = stage.messages()
     with stage.supervised() as worker, stage.load(messages, seconds=6):
-        worker.worker.wait_ready()
+        worker.wait_ready()
         begun = time.monotonic()
         with stage.worker() as second:
             assert second.wait(60) == 2
@@ -152,6 +179,8 @@ def _ends(stage: Stage) -> int:
     return sum(stage.kafka.ends(*CHANGELOGS).values())
 
 
-async def _write(site: Site, topic: str, partition: int, key: bytes, value: bytes) -> None:
+async def _write(site: Site, topic: str, values: Mapping[tuple[int, bytes], bytes]) -> None:
+    """Writes values by partition and key."""
     async with AIOKafkaProducer(bootstrap_servers=site.broker.bootstrap, acks="all") as producer:
-        await producer.send_and_wait(topic, value, key, partition=partition)
+        for (partition, key), value in values.items():
+            await producer.send_and_wait(topic, value, key, partition=partition)

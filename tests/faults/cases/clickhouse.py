@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sinks.clickhouse import schema
 from tests.faults.case import case
+from tests.faults.disk import NoDisk, fill, mount, small_disk
 from tests.faults.proxy import (
     MEMORY,
     READ_ONLY_TABLE,
@@ -16,19 +16,19 @@ from tests.faults.proxy import (
     TOO_MANY_PARTS,
     WRONG_PASSWORD,
     Proxy,
-    Refusal,
 )
 from tests.faults.stage import Skip, Stage
 from tests.faults.supervisor import Supervisor
 from tests.running import wait_until
 
 SAID = "ClickHouse does not take rows"
+GOES_ON = "ClickHouse takes rows again"
 SINKS = 2
 """Each topic has a sink of its own, which says for itself that it waits."""
 
 
 @contextmanager
-def proxied(stage: Stage) -> Iterator[tuple[Proxy, Supervisor]]:
+def proxied(stage: Stage, seconds: float | None = None) -> Iterator[tuple[Proxy, Supervisor]]:
     """A worker that has settled on a third of the messages, behind a proxy; the others are on their way over some seconds."""
     messages = stage.messages()
     third = len(messages) // 3
@@ -36,7 +36,7 @@ def proxied(stage: Stage) -> Iterator[tuple[Proxy, Supervisor]]:
     with Proxy(stage.dsn, stage.chance) as proxy, stage.supervised(clickhouse=proxy.dsn) as worker:
         stage.site.send(messages[:third])
         stage.settle()
-        with stage.load(messages[third:], stage.of(1.0, 4.0, 20.0)) as load:
+        with stage.load(messages[third:], seconds or stage.of(1.0, 4.0, 20.0)) as load:
             yield proxy, worker
             load.join()
         stage.check()
@@ -69,17 +69,17 @@ def wait_and_see(stage: Stage, worker: Supervisor, seconds: float, *, fails: boo
         stage.counts["tries"] = stage.counts.get("tries", 0) + int(tries)
 
 
-@case()
+@case(minutes=2.5)
 def clickhouse_away(stage: Stage) -> None:
     """Nobody listens where ClickHouse was, for a minute."""
     with proxied(stage) as (proxy, worker):
         proxy.away()
         wait_and_see(stage, worker, stage.of(3.0, 60.0, 300.0))
         proxy.back()
-        wait_until(lambda: "ClickHouse takes rows again" in worker.log(), "it goes on", 30)
+        wait_until(lambda: GOES_ON in worker.log(), "it goes on", 30)
 
 
-@case()
+@case(minutes=2.0)
 def clickhouse_hangs(stage: Stage) -> None:
     """ClickHouse takes requests and answers none, for half a minute."""
     with proxied(stage) as (proxy, worker):
@@ -100,43 +100,21 @@ def clickhouse_denies_what_it_took(stage: Stage) -> None:
         stage.counts["denied"] = proxy.denied
 
 
-def _refusing(stage: Stage, refusal: Refusal) -> None:
-    with proxied(stage) as (proxy, worker):
-        proxy.refusal = refusal
-        wait_and_see(stage, worker, stage.of(1.0, 10.0, 60.0))
-        assert refusal.words in worker.log(), "the log does not say why"
-        proxy.refusal = None
+@case(minutes=2.0)
+def clickhouse_refuses(stage: Stage) -> None:
+    """ClickHouse refuses, once for each reason that passes: too many parts (code 252), a user who may only read (164), a table
+    without its keeper (242), no memory (241), another password (516). The log says which."""
+    refusals = [TOO_MANY_PARTS, READ_ONLY_USER, READ_ONLY_TABLE, MEMORY, WRONG_PASSWORD]
+    stage.chance.shuffle(refusals)
+    with proxied(stage, seconds=len(refusals) * stage.of(6.0, 14.0, 70.0)) as (proxy, worker):
+        for refusal in refusals:
+            proxy.refusal = refusal
+            wait_and_see(stage, worker, stage.of(1.0, 8.0, 60.0))
+            assert refusal.words in worker.log(), f"the log does not say {refusal.words!r}"
+            proxy.refusal = None
+            again = worker.log().count(GOES_ON)
+            wait_until(lambda: worker.log().count(GOES_ON) > again or not stage.kafka.behind(), "it goes on", 60)  # noqa: B023
         stage.counts["refused"] = proxy.refused
-
-
-@case()
-def clickhouse_has_too_many_parts(stage: Stage) -> None:
-    """ClickHouse refuses inserts because it cannot merge them fast enough (code 252)."""
-    _refusing(stage, TOO_MANY_PARTS)
-
-
-@case()
-def clickhouse_is_read_only(stage: Stage) -> None:
-    """The user may only read (code 164)."""
-    _refusing(stage, READ_ONLY_USER)
-
-
-@case()
-def clickhouse_table_is_read_only(stage: Stage) -> None:
-    """The table has lost its keeper (code 242)."""
-    _refusing(stage, READ_ONLY_TABLE)
-
-
-@case()
-def clickhouse_has_no_memory(stage: Stage) -> None:
-    """ClickHouse refuses inserts for want of memory (code 241)."""
-    _refusing(stage, MEMORY)
-
-
-@case()
-def clickhouse_password_changed(stage: Stage) -> None:
-    """The password is another one while the worker runs: it waits, and goes on once it is right again."""
-    _refusing(stage, WRONG_PASSWORD)
 
 
 @case()
@@ -209,55 +187,34 @@ def schema_newer_than_the_program(stage: Stage) -> None:
 
 
 @contextmanager
-def small_disk(stage: Stage, megabytes: int) -> Iterator[None]:
+def engine_disk(stage: Stage) -> Iterator[None]:
     """The data folder of the case on a disk of its own."""
-    folder = stage.site.data_dir
-    folder.mkdir(parents=True, exist_ok=True)
-    made = _mount("-t", "tmpfs", "-o", f"size={megabytes}m", "none", str(folder))
-    if made.returncode:
-        raise Skip("no disk can be mounted here; try `unshare -rm .venv/bin/python -m tests.faults embedded`")
     try:
-        yield
-    finally:
-        stage.close()
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def _mount(*arguments: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(["mount", *arguments], capture_output=True, check=False)
-
-
-def _embedded(stage: Stage, spoil: Callable[[], None], mend: Callable[[], None]) -> None:
-    messages = stage.messages()
-    half = len(messages) // 2
-    with stage.supervised() as worker:
-        stage.site.send(messages[:half])
-        wait_until(lambda: not stage.kafka.behind(), "the first half is done", 120, pause=0.5)
-        spoil()
-        stage.site.send(messages[half:])
-        wait_until(lambda: SAID in worker.log() or worker.starts > 1, "it notices", 60)
-        time.sleep(stage.of(2.0, 15.0, 60.0))
-        assert stage.kafka.behind(), "nothing was waiting"
-        stage.counts["starts"] = worker.starts
-        mend()
-        stage.check()
+        with small_disk(stage.site.data_dir, 512):
+            try:
+                yield
+            finally:
+                stage.close()
+    except NoDisk as why:
+        raise Skip(str(why)) from None
 
 
 @case(embedded=True)
 def embedded_disk_full(stage: Stage) -> None:
     """The disk under the embedded engine is full for a while."""
-    filler = stage.site.data_dir / "filler"
-
-    def fill() -> None:
-        with filler.open("wb", buffering=0) as file:
-            try:
-                while file.write(b"\0" * 65536):
-                    pass
-            except OSError:
-                return
-
-    with small_disk(stage, 512):
-        _embedded(stage, fill, filler.unlink)
+    messages = stage.messages()
+    half = len(messages) // 2
+    with engine_disk(stage), stage.supervised() as worker:
+        stage.site.send(messages[:half])
+        wait_until(lambda: not stage.kafka.behind(), "the first half is done", 120, pause=0.5)
+        filler = fill(stage.site.data_dir)
+        stage.site.send(messages[half:])
+        wait_until(lambda: SAID in worker.log() or worker.starts > 1, "it notices", 60)
+        time.sleep(stage.of(2.0, 15.0, 60.0))
+        assert stage.kafka.behind(), "nothing was waiting"
+        stage.counts["starts"] = worker.starts
+        filler.unlink()
+        stage.check()
 
 
 @case(embedded=True)
@@ -266,14 +223,14 @@ def embedded_folder_read_only(stage: Stage) -> None:
     folder = str(stage.site.data_dir)
     messages = stage.messages()
     half = len(messages) // 2
-    with small_disk(stage, 512):
+    with engine_disk(stage):
         with stage.supervised() as worker:
             stage.site.send(messages[:half])
             wait_until(lambda: not stage.kafka.behind(), "the first half is done", 120, pause=0.5)
             worker.end()
         stage.site.send(messages[half:])
         before = stage.kafka.committed()
-        done = _mount("-o", "remount,ro", folder)
+        done = mount("-o", "remount,ro", folder)
         if done.returncode:
             raise Skip(f"the disk cannot be made read-only: {done.stderr.decode().splitlines()[0]}")
         with stage.worker() as refused:
@@ -281,7 +238,7 @@ def embedded_folder_read_only(stage: Stage) -> None:
             assert refused.code in (1, 2) and folder in refused.log(), refused.log()[-3000:]
             assert "Traceback" not in refused.log(), refused.log()[-3000:]
         assert stage.kafka.committed() == before
-        assert not _mount("-o", "remount,rw", folder).returncode
+        assert not mount("-o", "remount,rw", folder).returncode
         with stage.supervised():
             wait_until(lambda: not stage.kafka.behind(), "the second half is done", 120, pause=0.5)  # the engine is its
             stage.check()

@@ -29,8 +29,8 @@ def clocks_a_day_ahead_and_a_day_behind(stage: Stage) -> None:
         _shifted(stage, -DAY_SECONDS) as behind,
         stage.load(messages, seconds=stage.of(8.0, 20.0, 60.0)) as load,
     ):
-        ahead.worker.wait_ready()
-        behind.worker.wait_ready()
+        ahead.wait_ready()
+        behind.wait_ready()
         stage.chance.choice((ahead, behind)).kill()
         load.join()
         stage.check()
@@ -59,7 +59,7 @@ def midnight(stage: Stage) -> None:
         set_clock(LAST_DAY - dt.timedelta(days=1), 60.0)
         worker.kill()
         wait_until(lambda: worker.starts == 2, "it is started again")
-        worker.worker.wait_ready()
+        worker.wait_ready()
         worker.worker.wait_caught_up()
         stage.check()
 

@@ -10,7 +10,7 @@ from tests.faults.stage import Stage
 from tests.running import wait_until
 
 
-@case()
+@case(minutes=4.0)
 def starts_under_load(stage: Stage) -> None:
     """A worker starts under load again and again: no record is left out, and what it recovers is what was there before."""
     starts = stage.of(3, 30, 300)
@@ -19,7 +19,7 @@ def starts_under_load(stage: Stage) -> None:
     with stage.load(messages, seconds=starts * 4.5) as load:
         for _ in range(starts):
             with stage.supervised() as worker:
-                worker.worker.wait_ready()
+                worker.wait_ready()
                 time.sleep(stage.chance.uniform(0.0, 1.5))
                 if stage.chance.random() < 0.5:
                     worker.end()

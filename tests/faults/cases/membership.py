@@ -14,7 +14,7 @@ from tests.running import wait_until
 MOST_WORKERS = 4
 
 
-@case()
+@case(minutes=3.5)
 def workers_join_and_leave(stage: Stage) -> None:
     """1 to 4 workers join and leave every few seconds under load; some leave in order, some by SIGKILL."""
     seconds = stage.of(20, 120, 3_600)
@@ -43,7 +43,7 @@ def workers_join_and_leave(stage: Stage) -> None:
         stage.check()
 
 
-@case()
+@case(minutes=2.0)
 def partition_moves_while_its_batch_waits(stage: Stage) -> None:
     """ClickHouse hangs, a batch waits for it, and another worker joins: once the first lives on, once it is killed."""
     messages = stage.messages()
@@ -51,7 +51,7 @@ def partition_moves_while_its_batch_waits(stage: Stage) -> None:
     assert stage.clickhouse is not None
     with stage.supervised() as first, stage.supervised() as second:
         for number, worker in enumerate((first, second)):
-            worker.worker.wait_ready()
+            worker.wait_ready()
             wait_until(lambda: not stage.kafka.behind(), "all is committed", 60, pause=0.5)
             before = sum(stage.kafka.ends(USAGE_CHANGELOG).values())
             stage.clickhouse.signal(signal.SIGSTOP)

@@ -20,6 +20,7 @@ from tests.faults.world import world
 from tests.running import wait_until
 
 MIB = 1024 * 1024
+NO_LETTERS = "the dead letters' topic takes no letters"
 POISON = (b"", b"{", b"null", b"[1,", b'{"uuid":1}', b'{"type":"unheard_of"}', b"[" * 500, b"\xff\xfe", b'{"event_id":')
 
 
@@ -188,9 +189,35 @@ def _without_letters(stage: Stage, spoil: Callable[[str], None]) -> None:
         with stage.load(bad) as load:  # `send` would make the topic again
             load.join()
         stage.check(seconds=180.0)
-        log = worker.log()
-        assert dead_letter_topic(USAGE_PINGS) in log, "nothing was said"
-        stage.counts["said"] = log.count(dead_letter_topic(USAGE_PINGS))
+        assert worker.starts == 1, "the worker was to wait"
+        assert worker.log().count(NO_LETTERS) == 1, worker.log()[-3000:]
+
+
+@case(minutes=2.0)
+def dead_letter_topic_refuses(stage: Stage) -> None:
+    """The dead letters' topic of pings takes nothing old for a while: pings wait, which is said once
+    and counted, billing goes on meanwhile, and nothing is dropped."""
+    good = stage.messages(broken=0.0, late=0.0, future=0.0, conflicts=0.0, duplicates=0.0)
+    topic = dead_letter_topic(USAGE_PINGS)
+    config = topic_config(Settings(_env_file=None))  # type: ignore[call-arg]
+    with stage.supervised() as worker:
+        stage.site.send(good)
+        stage.settle()
+        stage.kafka.configure(topic, config | {"message.timestamp.before.max.ms": "1000"})
+        stage.site.send(world(stage.seed + 1_000_000))
+        wait_until(lambda: NO_LETTERS in worker.log(), "it is said", 60)
+        wait_until(lambda: all(tp.topic != BILLING_EVENTS for tp in stage.kafka.behind()), "billing goes on", 60)
+        time.sleep(stage.of(2.0, 20.0, 120.0))
+        stage.site.send([one for one in world(stage.seed + 2_000_000) if one.topic == BILLING_EVENTS])
+        wait_until(lambda: all(tp.topic != BILLING_EVENTS for tp in stage.kafka.behind()), "billing still goes on", 60)
+        assert any(tp.topic == USAGE_PINGS for tp in stage.kafka.behind()), "nothing was waiting"
+        samples = worker.worker.metrics()
+        assert samples["pingstream_oldest_unflushed_seconds", ()] > 1
+        stage.counts["tries"] = int(samples["pingstream_sink_errors_total", (topic,)])
+        assert stage.counts["tries"] >= 1 and worker.log().count(NO_LETTERS) == 1
+        stage.kafka.configure(topic, config)
+        stage.check(seconds=180.0)
+        assert worker.starts == 1, "the worker was to wait"
 
 
 def documents(messages: Sequence[Message]) -> list[Message]:

@@ -18,13 +18,13 @@ GROWTH_BYTES = 200 * 1024 * 1024
 PAYLOAD_BYTES = 256 * 1024
 
 
-@case()
+@case(minutes=2.0)
 def clickhouse_hangs_while_kafka_fills(stage: Stage) -> None:
     """ClickHouse hangs while far more than memory may take is waiting in Kafka: RSS grows by less than 200 MB."""
     _fill_and_wait(stage, hang=True)
 
 
-@case()
+@case(minutes=2.0)
 def clickhouse_gone_while_kafka_fills(stage: Stage) -> None:
     """ClickHouse is gone while far more than memory may take is waiting in Kafka: RSS grows by less than 200 MB, lag and the
     reason are in the metrics and once in the log."""

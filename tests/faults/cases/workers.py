@@ -21,7 +21,7 @@ FLUSH_MESSAGES = 8_000
 TAKEN_OVER = "partitions taken over"
 
 
-@case()
+@case(minutes=3.0)
 def sigkill_at_random_moments(stage: Stage) -> None:
     """SIGKILL of the worker at random moments under load, again and again, in mid-recovery too."""
     kills = stage.of(4, 30, 300)
@@ -33,7 +33,7 @@ def sigkill_at_random_moments(stage: Stage) -> None:
             if stage.chance.random() < 0.4:
                 time.sleep(stage.chance.uniform(0.2, 3.5))
             else:
-                worker.worker.wait_ready()
+                worker.wait_ready()
                 time.sleep(stage.chance.uniform(0.0, 2.0))
             after += TAKEN_OVER in worker.worker.log()
             worker.kill()
@@ -44,7 +44,7 @@ def sigkill_at_random_moments(stage: Stage) -> None:
         stage.check()
 
 
-@case()
+@case(minutes=2.0)
 def sigterm_under_load(stage: Stage) -> None:
     """SIGTERM under load, with a full topic and with one that fills: it ends within 5 s, and at most one batch comes again."""
     messages = stage.messages(size=stage.of(2, 10, 40))
@@ -56,7 +56,7 @@ def sigterm_under_load(stage: Stage) -> None:
     with stage.load(messages[half:], seconds=rounds * 5.0) as load:
         for _ in range(rounds):
             with stage.supervised() as worker:
-                worker.worker.wait_ready()
+                worker.wait_ready()
                 time.sleep(stage.chance.uniform(0.0, 2.0))
                 seconds.append(worker.end())
             committed = stage.kafka.committed()
@@ -70,7 +70,7 @@ def sigterm_under_load(stage: Stage) -> None:
         stage.check()
 
 
-@case()
+@case(minutes=2.5)
 def sigstop_longer_than_the_session(stage: Stage) -> None:
     """SIGSTOP for longer than the session, another worker takes over, SIGCONT: the woken one overwrites nothing and ends or
     rejoins."""
@@ -83,8 +83,8 @@ def sigstop_longer_than_the_session(stage: Stage) -> None:
     ):
         for number in range(rounds):
             paused, other = (first, second) if number % 2 else (second, first)
-            paused.worker.wait_ready()
-            other.worker.wait_ready()
+            paused.wait_ready()
+            other.wait_ready()
             time.sleep(stage.chance.uniform(0.5, 3.0))
             process, before = paused.worker, other.worker.log().count(TAKEN_OVER)
             process.signal(signal.SIGSTOP)
