@@ -20,6 +20,7 @@ from typing_extensions import TypedDict
 
 from schemas import billing_models as models
 from schemas.billing import Addon, BillingEvent, Profile, SeatSync, State, cents_of
+from schemas.crowd import refuse_crowd
 from schemas.dead_letters import Unreadable
 from schemas.ping import micros, refuse_encoding
 
@@ -68,6 +69,7 @@ def read_plain(value: bytes, reporting_currency: str, digest: int) -> BillingEve
         None where it is for `schemas.billing.read_billing_event` to say what it is.
     """
     try:
+        refuse_crowd(value)
         if not value.isascii():
             refuse_encoding(value)
         message = _decode(value)
