@@ -1,0 +1,1 @@
+"""Pingstream beside other engines that do the same job: `python -m tests.benchmarks.peers`."""
