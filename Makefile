@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
 
-.PHONY: help setup demo test faults faults-long simulation lint types rooms check bench bench-state bench-billing lock clean
+.PHONY: help setup demo test faults faults-long simulation lint types rooms check bench bench-state bench-billing bench-peers lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make bench   how fast a worker drains a full topic, on this machine"
 	@echo "make bench-state  how small state stays, how fast it is counted and recovered, bytes of a ping"
 	@echo "make bench-billing  how fast billing events are drained, and the views over them"
+	@echo "make bench-peers  the same job by Kafka Streams, ClickHouse's Kafka engine and Quix, beside ours (SHAPE=d1 SCALE=0.1 REPEAT=3)"
 	@echo "make check   linters, types and the check of dependencies between rooms"
 	@echo "make lock    renew requirements.lock from pyproject.toml"
 
@@ -69,6 +70,10 @@ bench-state: $(STAMP)
 
 bench-billing: $(STAMP)
 	@$(BIN)/python -m tests.benchmarks.billing
+
+bench-peers: $(STAMP)
+	@$(BIN)/python -m tests.benchmarks.peers $(if $(SHAPE),--shape $(SHAPE)) $(if $(SYSTEMS),--systems $(SYSTEMS)) \
+		$(if $(SCALE),--scale $(SCALE)) $(if $(REPEAT),--repeat $(REPEAT))
 
 lock:
 	@$(BIN)/python -m pip install --quiet uv

@@ -102,7 +102,16 @@ def _spread(values: Sequence[float], digits: int = 1) -> str:
 
 def _print(job: Job, filled: Filled, spent: dict[str, list[Spent]], checked: dict[str, int]) -> None:
     table = Table(box=box.MARKDOWN)
-    for column in (job.name, "wall, s", "CPU, s", "peak, MiB", "first result, s", "M activities a CPU s", "to ours", "rows"):
+    for column in (
+        job.name,
+        "wall, s",
+        "CPU, s",
+        "peak, MiB",
+        "first result, s",
+        "M activities a CPU s",
+        "to ours",
+        "rows",
+    ):
         table.add_column(column, justify="left" if column == job.name else "right")
     ours = [filled.activities / one.cpu for one in spent.get("pingstream", [])]
     for name, taken in spent.items():
@@ -133,7 +142,9 @@ def main() -> None:
     every = {system.name: system for system in systems()}
     parser = argparse.ArgumentParser(description="Pingstream and other engines do the same job.")
     parser.add_argument("--shape", nargs="+", choices=[job.name for job in JOBS], default=[job.name for job in JOBS])
-    parser.add_argument("--systems", nargs="+", choices=every, default=list(every), metavar="NAME", help=", ".join(every))
+    parser.add_argument(
+        "--systems", nargs="+", choices=every, default=list(every), metavar="NAME", help=", ".join(every)
+    )
     parser.add_argument("--scale", type=float, default=1.0, help="of the shape's installations, as 0.1")
     parser.add_argument("--repeat", type=int, default=1)
     chosen = parser.parse_args()

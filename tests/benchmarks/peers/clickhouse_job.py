@@ -52,17 +52,19 @@ def queue(task: dict[str, Any]) -> str:
 def masks(task: dict[str, Any]) -> tuple[list[str], str]:
     """(tables and views, query): a number for each user and feature, bit i set on days with activity."""
     day = dt.date.fromisoformat(task["first_day"])
-    return [
-        """CREATE TABLE peer.used
+    return (
+        [
+            """CREATE TABLE peer.used
         (uuid LowCardinality(String), feature UInt8, user UInt32, mask SimpleAggregateFunction(groupBitOr, UInt64))
         ENGINE = AggregatingMergeTree ORDER BY (uuid, feature, user)""",
-        f"""CREATE MATERIALIZED VIEW peer.reading TO peer.used AS
+            f"""CREATE MATERIALIZED VIEW peer.reading TO peer.used AS
         SELECT uuid, feature, user, groupBitOr(bit) AS mask FROM (
             SELECT uuid, {_feature(task)} AS feature, bitShiftLeft(toUInt64(1), toUInt8(entry.date - toDate('{day}'))) AS bit,
                 arrayJoin(entry.users) AS user
             FROM (SELECT uuid, arrayJoin(activity) AS entry FROM peer.pings))
         GROUP BY uuid, feature, user""",
-    ], f"""
+        ],
+        f"""
         WITH arrayMap(day -> bitShiftLeft(toUInt64(exp2(least(28, day + 1)) - 1), greatest(0, day - 27)), range({task["days"]}))
             AS windows
         SELECT uuid, stage, feature, range({task["days"]}) AS days,
@@ -71,21 +73,24 @@ def masks(task: dict[str, Any]) -> tuple[list[str], str]:
             SELECT uuid, stage, feature, user, groupBitOr(mask) AS mask
             FROM (SELECT uuid, {_stage(task)} AS stage, feature, user, mask FROM peer.used)
             GROUP BY GROUPING SETS ((uuid, user), (uuid, stage, user), (uuid, stage, feature, user)))
-        GROUP BY uuid, stage, feature"""
+        GROUP BY uuid, stage, feature""",
+    )
 
 
 def bitmaps(task: dict[str, Any]) -> tuple[list[str], str]:
     """(tables and views, query): a roaring bitmap of users for each feature and day."""
     day = dt.date.fromisoformat(task["first_day"])
-    return [
-        """CREATE TABLE peer.used
+    return (
+        [
+            """CREATE TABLE peer.used
         (uuid LowCardinality(String), feature UInt8, day UInt16, users AggregateFunction(groupBitmap, UInt32))
         ENGINE = AggregatingMergeTree ORDER BY (uuid, feature, day)""",
-        f"""CREATE MATERIALIZED VIEW peer.reading TO peer.used AS
+            f"""CREATE MATERIALIZED VIEW peer.reading TO peer.used AS
         SELECT uuid, {_feature(task)} AS feature, toUInt16(entry.date - toDate('{day}')) AS day,
             arrayReduce('groupBitmapState', entry.users) AS users
         FROM (SELECT uuid, arrayJoin(activity) AS entry FROM peer.pings)""",
-    ], f"""
+        ],
+        f"""
         SELECT uuid, stage, feature, groupArray(as_of) AS days, groupArray(toUInt32(figure)) AS mau
         FROM (
             SELECT uuid, stage, feature, as_of, groupBitmapMerge(users) AS figure
@@ -95,7 +100,8 @@ def bitmaps(task: dict[str, Any]) -> tuple[list[str], str]:
                 GROUP BY GROUPING SETS ((uuid, day), (uuid, stage, day), (uuid, stage, feature, day)))
             ARRAY JOIN range(day, least({task["days"]}, day + 28)) AS as_of
             GROUP BY uuid, stage, feature, as_of)
-        GROUP BY uuid, stage, feature"""
+        GROUP BY uuid, stage, feature""",
+    )
 
 
 def _feature(task: dict[str, Any]) -> str:

@@ -71,13 +71,15 @@ class Folding:
                 changed = day
             masks = with_day
         newest = max(newest, self._days[ping["recorded_at"][:10]])
-        state.set_bytes(STATE, b"".join((np.array([len(ids), newest], np.int64).tobytes(), ids.tobytes(), masks.tobytes())))
+        state.set_bytes(
+            STATE, b"".join((np.array([len(ids), newest], np.int64).tobytes(), ids.tobytes(), masks.tobytes()))
+        )
         return [self._figures(masks, day) for day in range(changed, newest + 1)]
 
     def _rows(self, ids: Array, who: Array, masks: Array) -> tuple[Array, Array, Array]:
         """(ids, row of each user, masks), with rows for those who are new."""
-        rows = np.searchsorted(ids, who)
-        known = rows < len(ids)
+        rows: Array = np.searchsorted(ids, who)
+        known: Array = rows < len(ids)
         known[known] = ids[rows[known]] == who[known]
         if known.all():
             return ids, rows, masks
@@ -105,9 +107,7 @@ def main() -> None:
         producer_extra_config={"linger.ms": 50, "message.max.bytes": 8 * 1024 * 1024},
     )
     pings = app.topic(task["topic"], key_deserializer="bytes", value_deserializer="bytes")
-    figures = app.topic(
-        task["results"], key_serializer="bytes", value_serializer="bytes", config=TopicConfig(4, 1)
-    )
+    figures = app.topic(task["results"], key_serializer="bytes", value_serializer="bytes", config=TopicConfig(4, 1))
     app.dataframe(pings).apply(Folding(task), stateful=True, expand=True).to_topic(figures)
     app.run(count=task["pings"])
 

@@ -137,18 +137,17 @@ def measured(command: Sequence[str], task: Task, there: Callable[[], bool]) -> S
     first = None
     with subprocess.Popen(
         [sys.executable, "-S", str(launcher), str(LIMIT_SECONDS), str(log), *command],
-        cwd=task.folder, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        cwd=task.folder, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     ) as process:  # fmt: skip
+        assert process.stdin is not None and process.stdout is not None
         try:
             while process.poll() is None:
                 if first is None and there():
                     first = time.monotonic()
                 time.sleep(_LOOK_SECONDS)
-            assert process.stdout is not None
-            said: Mapping[str, float] = json.loads(process.stdout.read() or '{"code": 1}')
-        except BaseException:
-            process.terminate()
-            raise
+        finally:
+            process.stdin.close()  # ends the command, if it still runs
+        said: Mapping[str, float] = json.loads(process.stdout.read() or '{"code": 1}')
     if said["code"]:
         raise Failed(f"it ended with {said['code']:.0f}:\n{log.read_text(errors='replace')[-4000:]}")
     if first is None and not there():
@@ -179,16 +178,26 @@ class ResultTopic:
         Raises:
             Wrong: a record is not one of figures.
         """
-        job = self._task.job
-        found = np.zeros((job.installations, DAYS, len(job.columns)), np.int32)
         records = self._task.site.read(self.name)
-        size = 4 * (1 + len(job.columns))
-        if any(len(record.value or b"") != size for record in records):
-            raise Wrong(f"a record of {self.name} has not {size} bytes")
-        values = np.frombuffer(b"".join(record.value for record in records), "<i4").reshape(len(records), -1)
-        numbers = np.array([int((record.key or b"").rsplit(b"-", 1)[-1]) for record in records], np.int64)
-        found[numbers, values[:, 0]] = values[:, 1:]
-        return found
+        return figures_of_records(self._task.job, [(record.key or b"", record.value or b"") for record in records])
+
+
+def figures_of_records(job: Job, records: Sequence[tuple[bytes, bytes]]) -> Figures:
+    """Figures from (key, value) of a result topic, those of one key in their order.
+
+    Raises:
+        Wrong: a record is not one of figures.
+    """
+    size = 4 * (1 + len(job.columns))
+    if any(len(value) != size for _, value in records):
+        raise Wrong(f"a record of the result topic has not {size} bytes")
+    values = np.frombuffer(b"".join(value for _, value in records), "<i4").reshape(len(records), -1)
+    numbers = np.array([int(key.rsplit(b"-", 1)[-1]) for key, _ in records], np.int64)
+    found = np.zeros((job.installations, DAYS, len(job.columns)), np.int32)
+    if np.any((numbers >= job.installations) | (values[:, 0] < 0) | (values[:, 0] >= DAYS)):
+        raise Wrong("a record of the result topic is of nobody, or of no day")
+    found[numbers, values[:, 0]] = values[:, 1:]  # where a place comes again, the last one stands
+    return found
 
 
 async def _create(bootstrap: str, topic: str) -> None:
