@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.kafka.broker import LocalBroker
-from tests.benchmarks.drain import MIB, say
+from tests.benchmarks.drain import MIB, decoding_speed, say
 from tests.benchmarks.peers.clickhouse import ClickHouse
 from tests.benchmarks.peers.jobs import JOBS, WINDOWS, Figures, Job, Wrong, check, expected
 from tests.benchmarks.peers.kafka_streams import KafkaStreams
@@ -66,7 +66,7 @@ def run(job: Job, chosen: Sequence[System], repeat: int) -> None:
             say(f"{job.name}: filling the topic with {job.pings:,} pings")
             Site(folder, broker).send(messages(job.shape, job.installations, filled))
         filled.kept.clear()
-        filled.samples.clear()
+        loops = [decoding_speed(filled.samples[:2_000])]
         wanted = expected(job)
         for turn in range(1, repeat + 1):
             # A copy of the full broker: nobody's groups, changelogs or results are there from the turn before.
@@ -83,7 +83,8 @@ def run(job: Job, chosen: Sequence[System], repeat: int) -> None:
                     checked[system.name] = _check(job, system, wanted, task)
                     shutil.rmtree(task.folder)
             shutil.rmtree(copy)
-    _print(job, filled, spent, checked)
+        loops.append(decoding_speed(filled.samples[:2_000]))
+    _print(job, filled, spent, checked, loops)
 
 
 def _check(job: Job, system: System, wanted: Sequence[Figures], task: Task) -> int:
@@ -100,7 +101,9 @@ def _spread(values: Sequence[float], digits: int = 1) -> str:
     return middle if len(values) == 1 else f"{middle} ({min(values):,.{digits}f}–{max(values):,.{digits}f})"
 
 
-def _print(job: Job, filled: Filled, spent: dict[str, list[Spent]], checked: dict[str, int]) -> None:
+def _print(
+    job: Job, filled: Filled, spent: dict[str, list[Spent]], checked: dict[str, int], loops: Sequence[float]
+) -> None:
     table = Table(box=box.MARKDOWN)
     for column in (
         job.name,
@@ -133,7 +136,8 @@ def _print(job: Job, filled: Filled, spent: dict[str, list[Spent]], checked: dic
         f"\n{job.name}: {job.installations:,} installations of {job.shape.users:,} users, {filled.pings:,} pings, "
         f"{filled.activities:,} activities; {repeats} run{'s' if repeats > 1 else ''}, medians (smallest–largest)\n"
         f"{time.strftime('%Y-%m-%d %H:%M')}, {os.cpu_count()} cores ({platform.machine()}), "
-        f"load {', '.join(f'{load:.1f}' for load in os.getloadavg())} at the end"
+        f"load {', '.join(f'{load:.1f}' for load in os.getloadavg())} at the end; plain decoding of the same pings here: "
+        f"{loops[0] / 1e6:.1f} M activities a CPU s before, {loops[1] / 1e6:.1f} M after"
     )
     console.print(table)
 

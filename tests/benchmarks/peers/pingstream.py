@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import sys
 import urllib.request
@@ -15,6 +16,13 @@ from tests.benchmarks.shapes import DAYS, FIRST_DAY, LAST_DAY
 
 _ROWS = re.compile(r'^pingstream_sink_rows_total\{table="usage_day"\} (\S+)', re.MULTILINE)
 _METRICS = re.compile(r"metrics[\"']?[=:] ?[\"']?(http://[^/\s]+/metrics)")
+
+_DAYS_AT_ONCE = 10
+_FIGURES = """
+    SELECT toUInt32(substring(scope_id, length('installation-') + 1, 5)) AS number, concat(stage, '/', feature) AS name,
+        toInt32(as_of - {zero:Date}) AS day, dau, wau, mau
+    FROM pingstream.usage_kpi
+    WHERE as_of >= {first:Date} AND as_of < {first:Date} + {days:UInt32} AND population = 'self_managed' AND basis = 'exact'"""
 
 
 class Pingstream(System):
@@ -33,18 +41,15 @@ class Pingstream(System):
         columns = {f"{stage}/{feature}": number for number, (stage, feature) in enumerate(job.columns)}
         found: list[list[np.ndarray]] = []
         with task.site.tables() as client:
-            for day in range(DAYS):
+            for day in range(0, DAYS, _DAYS_AT_ONCE):
+                first = FIRST_DAY + dt.timedelta(day)
                 rows = client.query_arrow(
-                    "SELECT toUInt32(substring(scope_id, length('installation-') + 1, 5)) AS number, concat(stage, '/', feature) AS name, "
-                    "dau, wau, mau FROM pingstream.usage_kpi WHERE as_of = {day:Date} AND population = 'self_managed' "
-                    "AND basis = 'exact'",
-                    parameters={"day": FIRST_DAY.fromordinal(FIRST_DAY.toordinal() + day)},
+                    _FIGURES, parameters={"first": first, "days": _DAYS_AT_ONCE, "zero": FIRST_DAY}
                 )
                 names = rows["name"].cast(pa.string()).combine_chunks().dictionary_encode()
                 places = np.array([columns[name] for name in names.dictionary.to_pylist()], np.int64)
-                number = rows["number"].to_numpy()
                 found.append(
-                    [number, np.full(len(number), day), places[names.indices.to_numpy()]]
+                    [rows["number"].to_numpy(), rows["day"].to_numpy(), places[names.indices.to_numpy()]]
                     + [rows[name].to_numpy() for name in ("dau", "wau", "mau")]
                 )
         numbers, days, places, *counts = (np.concatenate(column) for column in zip(*found, strict=True))
