@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import subprocess
 import sys
 import urllib.request
 
@@ -11,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from tests.benchmarks.peers.jobs import WINDOWS, Figures, by_position
-from tests.benchmarks.peers.systems import Spent, System, Task, measured
+from tests.benchmarks.peers.systems import Skipped, Spent, System, Task, measured
 from tests.benchmarks.shapes import DAYS, FIRST_DAY, LAST_DAY
+from tests.running import environment
 
 _ROWS = re.compile(r'^pingstream_sink_rows_total\{table="usage_day"\} (\S+)', re.MULTILINE)
 _METRICS = re.compile(r"metrics[\"']?[=:] ?[\"']?(http://[^/\s]+/metrics)")
@@ -20,7 +22,7 @@ _METRICS = re.compile(r"metrics[\"']?[=:] ?[\"']?(http://[^/\s]+/metrics)")
 _DAYS_AT_ONCE = 10
 _FIGURES = """
     SELECT toUInt32(substring(scope_id, length('installation-') + 1, 5)) AS number, concat(stage, '/', feature) AS name,
-        toInt32(as_of - {zero:Date}) AS day, dau, wau, mau
+        dateDiff('day', {zero:Date}, as_of) AS day, dau, wau, mau
     FROM pingstream.usage_kpi
     WHERE as_of >= {first:Date} AND as_of < {first:Date} + {days:UInt32} AND population = 'self_managed' AND basis = 'exact'"""
 
@@ -30,7 +32,12 @@ class Pingstream(System):
     windows = range(len(WINDOWS))
 
     def prepare(self) -> None:
-        """Nothing is missing: it is installed."""
+        """It is installed; its kernels are compiled here, as `make setup` does, when their source is new."""
+        compiled = subprocess.run(
+            [sys.executable, "-m", "streams.ledger.kernels"], env=environment(), capture_output=True, text=True
+        )
+        if compiled.returncode:
+            raise Skipped(f"its kernels do not compile: {compiled.stderr[-2000:]}")
 
     def run(self, task: Task) -> Spent:
         arguments = task.site.worker_arguments("--drain", as_of=LAST_DAY.isoformat(), flush_seconds="0.25")
