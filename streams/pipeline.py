@@ -464,9 +464,10 @@ class Pipeline(Generic[B, F]):
         of a scope of another."""
         as_of = self._clock.day()
         due = sorted(p for p, book in self._books.items() if book.needs_roll(as_of))
-        if due and self._still_ours() and await self._has_caught_up(as_of):
+        # What is written to the changelog once a rebalance has begun may come behind what the next owner recovers, which then ends.
+        if due and self._still_ours() and not self._source.revoked and await self._has_caught_up(as_of):
             for partition in due:
-                if not self._still_ours() or not await self._roll_book(partition, as_of):
+                if not self._still_ours() or self._source.revoked or not await self._roll_book(partition, as_of):
                     return
 
     async def _has_caught_up(self, as_of: int) -> bool:
