@@ -13,10 +13,6 @@ from streams.ledger.records import Record
 PATIENCE_SECONDS = 30.0
 
 
-class OriginalGone(Exception):
-    """The message is not in the source topic any more."""
-
-
 class Originals:
     """The source topic, by place.
 
@@ -29,11 +25,7 @@ class Originals:
         self._consumer = consumer
 
     async def read(self, places: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Record]:
-        """The records at (partition, offset).
-
-        Raises:
-            OriginalGone: one of them is not there.
-        """
+        """The records at (partition, offset). Those that Kafka has deleted since are not among them."""
         wanted = sorted(places)
         found: dict[tuple[int, int], Record] = {}
         if not wanted:
@@ -41,14 +33,17 @@ class Originals:
         consumer = self._consumer()
         await consumer.start()
         try:
-            consumer.assign([TopicPartition(self._topic, partition) for partition in {p for p, _ in wanted}])
+            partitions = [TopicPartition(self._topic, partition) for partition in {p for p, _ in wanted}]
+            consumer.assign(partitions)
+            beginnings = await consumer.beginning_offsets(partitions)
             for partition, offset in wanted:
                 tp = TopicPartition(self._topic, partition)
+                if offset < beginnings[tp]:  # a consumer would wait there for what comes next
+                    continue
                 consumer.seek(tp, offset)
                 record = await asyncio.wait_for(consumer.getone(tp), PATIENCE_SECONDS)
-                if record.offset != offset:
-                    raise OriginalGone(f"{self._topic}-{partition} does not hold offset {offset} any more")
-                found[partition, offset] = record
+                if record.offset == offset:
+                    found[partition, offset] = record
         finally:
             await consumer.stop()
         return found

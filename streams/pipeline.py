@@ -30,7 +30,7 @@ from sinks.topics import START_OVER
 from streams.changelog import Changelog, Overtaken
 from streams.clock import AsOfClock
 from streams.forwarder import Forwarder
-from streams.ledger.records import Change, Record
+from streams.ledger.records import Change, Letter, Record
 from streams.ledger.state import StateError
 from streams.letters import Letters
 from streams.originals import Originals
@@ -46,6 +46,8 @@ BATCH_BYTES = 16 * 1024 * 1024
 BATCH_RECORDS = 8_000
 WAITING_BYTES = 2 * BATCH_BYTES
 """More than this is not taken from Faust: its queues fill and fetching stops."""
+
+DELETED = "(the message was deleted from its topic before this letter was written)"
 
 IDLE_SECONDS = 1.0
 PROGRESS_SECONDS = 1.0
@@ -407,7 +409,8 @@ class Pipeline(Generic[B, F]):
     async def _dead_letters(
         self, records: Mapping[TopicPartition, list[Record]], folded: Mapping[int, F]
     ) -> list[DeadLetter]:
-        """Letters with the messages they are about: at hand, or read again from where they came in."""
+        """Letters with the messages they are about: at hand, or read again from where they came in. A letter about a message that
+        Kafka has deleted meanwhile is empty, and says so."""
         letters = [letter for done in folded.values() for letter in done.letters]
         if not letters:
             return []
@@ -420,13 +423,17 @@ class Pipeline(Generic[B, F]):
             if (tp.partition, record.offset) in wanted
         }
         found |= await self._originals.read(wanted - found.keys())
-        return [
-            DeadLetter(
-                self._topic, *letter.place, letter.timestamp, found[letter.place].key, found[letter.place].value,
-                letter.reason, letter.sentence, letter.attempt,
-            )
-            for letter in letters
-        ]  # fmt: skip
+        for partition, offset in sorted(wanted - found.keys()):
+            log.error("a message was deleted from its topic before its dead letter was written; the letter is empty",
+                      topic=self._topic, partition=partition, offset=offset)  # fmt: skip
+        return [self._dead_letter(letter, found.get(letter.place)) for letter in letters]
+
+    def _dead_letter(self, letter: Letter, original: Record | None) -> DeadLetter:
+        key, value = (original.key, original.value) if original is not None else (None, None)
+        sentence = letter.sentence if original is not None else f"{letter.sentence} {DELETED}"
+        return DeadLetter(
+            self._topic, *letter.place, letter.timestamp, key, value, letter.reason, sentence, letter.attempt
+        )
 
     def _still_ours(self) -> bool:
         return self._source.generation == self._generation
@@ -464,9 +471,10 @@ class Pipeline(Generic[B, F]):
         of a scope of another."""
         as_of = self._clock.day()
         due = sorted(p for p, book in self._books.items() if book.needs_roll(as_of))
-        if due and self._still_ours() and await self._has_caught_up(as_of):
+        # What is written to the changelog once a rebalance has begun may come behind what the next owner recovers, which then ends.
+        if due and self._still_ours() and not self._source.revoked and await self._has_caught_up(as_of):
             for partition in due:
-                if not self._still_ours() or not await self._roll_book(partition, as_of):
+                if not self._still_ours() or self._source.revoked or not await self._roll_book(partition, as_of):
                     return
 
     async def _has_caught_up(self, as_of: int) -> bool:

@@ -213,6 +213,10 @@ class Reader:
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
         self._positions = dict.fromkeys(partitions, 0)
 
+    async def beginning_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        await asyncio.sleep(self._loop.faults.delay())
+        return dict.fromkeys(partitions, 0)
+
     def seek(self, partition: TopicPartition, offset: int) -> None:
         self._positions[partition] = offset
 

@@ -98,7 +98,7 @@ def assert_gaps(stage: Stage, records: Sequence[ConsumerRecord], log: str) -> No
         lost |= {
             (gap["topic"], gap["partition"], offset) for offset in range(gap["first_offset"], gap["last_offset"] + 1)
         }
-    assert {topic for topic, _, _ in lost} == set(SOURCES), gaps
+    assert lost and {topic for topic, _, _ in lost} <= set(SOURCES), gaps
     assert "messages were deleted from the topic before they were read" in log
     left = [record for record in records if (record.topic, record.partition, record.offset) not in lost]
     stage.counts |= {"gaps": len(gaps), "lost": len(records) - len(left)}
