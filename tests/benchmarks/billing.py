@@ -30,7 +30,7 @@ from rich.table import Table
 from deploy.fleet import Fleet, FleetSpec
 from deploy.kafka.broker import LocalBroker
 from deploy.message import Message
-from schemas.billing import read_billing_event
+from streams.ledger.billing.reading import read_events
 from tests.benchmarks.drain import LOOP_SECONDS, MIB, drain, number, say, topic_bytes
 from tests.benchmarks.shapes import LAST_DAY
 from tests.running import Site
@@ -62,8 +62,7 @@ def reading_speed(samples: list[bytes]) -> float:
     read = 0
     begun = time.process_time()
     while time.process_time() < begun + LOOP_SECONDS:
-        for value in samples:
-            read_billing_event(value, "USD", MIB)
+        read_events(samples, "USD", MIB)
         read += len(samples)
     return read / (time.process_time() - begun)
 
