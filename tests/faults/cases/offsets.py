@@ -66,6 +66,7 @@ def retention_overtakes_a_worker(stage: Stage) -> None:
     with stage.supervised() as worker:
         stage.settle()
         worker.worker.signal(signal.SIGSTOP)
+        time.sleep(2.0)  # what it had asked Kafka for is answered, with nothing
         stage.site.send(messages[half:])
         records = lose_some(stage)
         worker.worker.signal(signal.SIGCONT)
