@@ -7,6 +7,6 @@ from tests.fuzz.run import run
 
 def test_bad_input_has_an_outcome_and_nothing_else() -> None:
     said: list[str] = []
-    done = run(20, 0.0, said.append, 150, 30)
+    done = run(20, 0.0, said.append, 150, 30, patience=5.0)
     assert not said
     assert done == {"usage-pings": 150, "billing-events": 150, "http": 30}
