@@ -32,7 +32,10 @@ VALUE, VALUE_OR_END, NAME, NAME_OR_END, COLON, COMMA_OR_END, DONE = range(7)
 BASIS, PRIME = 0xCBF29CE484222325, 0x100000001B3
 """FNV-1a of 64 bits, as published by its authors."""
 
-TRUE, FALSE, NULL, STRING, NUMBER, ARRAY, OBJECT = (0x9E3779B97F4A7C15 * (kind + 1) & (2**64 - 1) for kind in range(7))
+GOLDEN = 0x9E3779B97F4A7C15
+"""The golden ratio's fraction in 64 bits: its multiples lie far apart."""
+
+TRUE, FALSE, NULL, STRING, NUMBER, ARRAY, OBJECT = (GOLDEN * (kind + 1) & (2**64 - 1) for kind in range(7))
 
 
 def digests_of(values: Sequence[bytes]) -> tuple[list[int], list[int]]:
@@ -69,7 +72,7 @@ def hex_digit(byte):  # type: ignore[no-untyped-def]
 
 @compiled
 def code_unit(text, at, end):  # type: ignore[no-untyped-def]
-    """The code unit of the \\uXXXX whose digits begin at `at`, -1 if there is none."""
+    """The code unit whose four hexadecimal digits begin at `at`, behind \\u; -1 if there is none."""
     if at + 4 > end:
         return -1
     unit = 0

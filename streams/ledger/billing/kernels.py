@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from streams.ledger.billing.digests import BASIS, GOLDEN, PRIME
 from streams.ledger.kernels import compiled
 
 AT, SEQUENCE, BLOCKS, SEATS, MRR, LIST_MRR, AT_RENEWAL, QUANTITY, AMOUNT, BILLABLE, MOST = range(11)
@@ -73,6 +74,28 @@ def read_text(text, p, end):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def read_texts(text, p, end, starts, stops, n, first, last):  # type: ignore[no-untyped-def]
+    """Reads the strings that follow each other from `p` on into rows `first` to `last` of event `n`; returns the place behind them,
+    -1 where one is none."""
+    for row in range(first, last + 1):
+        starts[row, n], p = read_text(text, p, end)
+        if p < 0:
+            return p
+        stops[row, n] = p
+    return p
+
+
+@compiled
+def read_ints(text, p, end, numbers, n, first, last):  # type: ignore[no-untyped-def]
+    """The same of integers."""
+    for row in range(first, last + 1):
+        numbers[row, n], p = read_int(text, p, end)
+        if p < 0:
+            return p
+    return p
+
+
+@compiled
 def lay_facts(data, places, text, ends):  # type: ignore[no-untyped-def]
     """Lays facts side by side, so that what reads them after that finds them in the processor's cache.
 
@@ -123,22 +146,18 @@ def read_facts(text, ends, numbers, starts, stops):  # type: ignore[no-untyped-d
         if p + 2 > end or text[p] & 0xF0 != 0x90 or text[p + 1] != 0x9B:
             return n
         p += 2
-        for row in (EVENT_ID, TYPE):
-            starts[row, n], p = read_text(text, p, end)
-            if p < 0:
-                return n
-            stops[row, n] = p
-        for row in (AT, SEQUENCE):
-            numbers[row, n], p = read_int(text, p, end)
-            if p < 0:
-                return n
+        p = read_texts(text, p, end, starts, stops, n, EVENT_ID, TYPE)
+        if p < 0:
+            return n
+        p = read_ints(text, p, end, numbers, n, AT, SEQUENCE)
+        if p < 0:
+            return n
         _, p = read_text(text, p, end)  # account_id
         if p < 0:
             return n
-        starts[CHANNEL, n], p = read_text(text, p, end)
+        p = read_texts(text, p, end, starts, stops, n, CHANNEL, CHANNEL)
         if p < 0:
             return n
-        stops[CHANNEL, n] = p
         _, p = read_int(text, p, end)  # digest
         if p < 0 or p >= end:
             return n
@@ -161,22 +180,14 @@ def read_facts(text, ends, numbers, starts, stops):  # type: ignore[no-untyped-d
             p += 1
         elif text[p] == 0x99:
             numbers[BLOCKS, n] |= HAS_STATE
-            p += 1
-            for row in (SUBSCRIPTION, DEPLOYMENT, PLAN):
-                starts[row, n], p = read_text(text, p, end)
-                if p < 0:
-                    return n
-                stops[row, n] = p
-            for row in (SEATS, MRR, LIST_MRR):
-                numbers[row, n], p = read_int(text, p, end)
-                if p < 0:
-                    return n
-            for row in (NAMESPACE, LICENSE):
-                starts[row, n], p = read_text(text, p, end)
-                if p < 0:
-                    return n
-                stops[row, n] = p
-            if p >= end or (text[p] != FALSE and text[p] != TRUE):
+            p = read_texts(text, p + 1, end, starts, stops, n, SUBSCRIPTION, PLAN)
+            if p < 0:
+                return n
+            p = read_ints(text, p, end, numbers, n, SEATS, LIST_MRR)
+            if p < 0:
+                return n
+            p = read_texts(text, p, end, starts, stops, n, NAMESPACE, LICENSE)
+            if p < 0 or p >= end or (text[p] != FALSE and text[p] != TRUE):
                 return n
             numbers[AT_RENEWAL, n] = text[p] == TRUE
             p += 1
@@ -188,14 +199,12 @@ def read_facts(text, ends, numbers, starts, stops):  # type: ignore[no-untyped-d
             p += 1
         elif text[p] == 0x93:
             numbers[BLOCKS, n] |= HAS_ADDON
-            starts[ADDON, n], p = read_text(text, p + 1, end)
+            p = read_texts(text, p + 1, end, starts, stops, n, ADDON, ADDON)
             if p < 0:
                 return n
-            stops[ADDON, n] = p
-            for row in (QUANTITY, AMOUNT):
-                numbers[row, n], p = read_int(text, p, end)
-                if p < 0:
-                    return n
+            p = read_ints(text, p, end, numbers, n, QUANTITY, AMOUNT)
+            if p < 0:
+                return n
         else:
             return n
         if p >= end:
@@ -205,10 +214,9 @@ def read_facts(text, ends, numbers, starts, stops):  # type: ignore[no-untyped-d
         if text[p] != 0x93:
             return n
         numbers[BLOCKS, n] |= HAS_SYNC
-        starts[SYNCED, n], p = read_text(text, p + 1, end)
+        p = read_texts(text, p + 1, end, starts, stops, n, SYNCED, SYNCED)
         if p < 0:
             return n
-        stops[SYNCED, n] = p
         for row in (BILLABLE, MOST):
             if p < end and text[p] == NIL:
                 numbers[row, n] = -1
@@ -240,9 +248,9 @@ def number_texts(text, starts, stops, owners, slots, numbers, firsts):  # type: 
     for i in range(len(starts)):
         start = starts[i]
         length = stops[i] - start
-        mixed = np.uint64(owners[i]) * np.uint64(0x9E3779B97F4A7C15) ^ np.uint64(0xCBF29CE484222325)
+        mixed = np.uint64(owners[i]) * np.uint64(GOLDEN) ^ np.uint64(BASIS)
         for p in range(start, start + length):
-            mixed = (mixed ^ np.uint64(text[p])) * np.uint64(0x100000001B3)
+            mixed = (mixed ^ np.uint64(text[p])) * np.uint64(PRIME)
         slot = np.int64((mixed ^ (mixed >> np.uint64(32))) & np.uint64(mask))
         while True:
             number = slots[slot]
