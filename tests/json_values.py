@@ -89,6 +89,12 @@ def spelled(value: Any, dice: random.Random) -> str:
     return "{" + space + ",".join(members) + "}"
 
 
+def spellings(value: Any, dice: random.Random) -> list[bytes]:
+    """Up to three texts of the value; none where it holds half a surrogate pair that is not escaped."""
+    texts = [spelled(value, dice).encode("utf-8", "surrogatepass") for _ in range(3)]
+    return [text for text in texts if text.decode("utf-8", "replace").encode() == text]
+
+
 def numeral_with_exponent(value: int | Decimal, dice: random.Random) -> str:
     sign, digits, exponent = Decimal(value).as_tuple()
     assert isinstance(exponent, int)
