@@ -1,7 +1,8 @@
 """The settings of every command: one model, checked at start.
 
-Each field is the environment variable `PINGSTREAM_<NAME>`, a line of the same name in `.env`, and a flag
-(`--kafka`, `--data-dir` …). The flag wins over the environment, the environment over `.env`.
+Each field is the environment variable `PINGSTREAM_<NAME>`, a line of the same name in `.env`, a flag (`--kafka`,
+`--data-dir` …), and a file `pingstream_<name>` in the folder of secrets. The flag wins over the environment, the
+environment over `.env`, `.env` over the file.
 """
 
 from __future__ import annotations
@@ -9,12 +10,21 @@ from __future__ import annotations
 import datetime as dt
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
 
 PREFIX = "PINGSTREAM_"
+
+SECRETS_DIR = Path("/run/secrets")
+"""Where containers get theirs."""
 
 _HOST_PORT = re.compile(r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})$")
 _IDENTIFIER = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")
@@ -22,6 +32,14 @@ _IDENTIFIER = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")
 
 def _split(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+class _Files(SecretsSettingsSource):
+    """Settings from files, in the folder that flags, environment and `.env` name."""
+
+    def __call__(self) -> dict[str, Any]:
+        self.secrets_dir = Path(self.current_state.get("secrets_dir", SECRETS_DIR))
+        return super().__call__() if self.secrets_dir.is_dir() else {}
 
 
 class Settings(BaseSettings):
@@ -46,6 +64,10 @@ class Settings(BaseSettings):
     )
     database: str = Field("pingstream", description="ClickHouse database.")
     data_dir: Path = Field(Path("pingstream-data"), description="Folder for everything that is kept on this machine.")
+    secrets_dir: Path = Field(
+        SECRETS_DIR,
+        description="Folder with settings as files, pingstream_pseudonym_key for one; a missing folder has none.",
+    )
 
     as_of: dt.date | None = Field(
         None, description="The day the figures stand for, YYYY-MM-DD, instead of today (UTC)."
@@ -81,6 +103,18 @@ class Settings(BaseSettings):
         description="Largest message that is read and that topics take, in bytes.",
     )
     log_format: Literal["text", "json"] = Field("text", description="Log lines for people (text) or machines (json).")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, environment, `.env`, files: the first that has a setting wins."""
+        return init_settings, env_settings, dotenv_settings, _Files(settings_cls)
 
     @field_validator("kafka")
     @classmethod

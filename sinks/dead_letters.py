@@ -19,13 +19,17 @@ from schemas.dead_letters import (
     HEADER_TIMESTAMP,
     HEADER_TOPIC,
 )
-from schemas.redaction import redact
 from sinks.message_limits import MessageLimits
 from sinks.topics import dead_letter_topic
 
 
 class DeadLetter(NamedTuple):
-    """A letter about the message at `topic`, `partition`, `offset`; `timestamp`: its received time, ms since 1970."""
+    """A letter about the message at `topic`, `partition`, `offset`.
+
+    Attributes:
+        timestamp: its received time, ms since 1970.
+        value: the message; without the values of the fields in `redacted`.
+    """
 
     topic: str
     partition: int
@@ -36,6 +40,7 @@ class DeadLetter(NamedTuple):
     reason: str
     sentence: str
     attempt: int
+    redacted: tuple[str, ...] = ()
 
 
 class DeadLetters:
@@ -54,7 +59,7 @@ class DeadLetters:
         waiting: list[Any] = []
         topics: set[str] = set()
         for letter in letters:
-            value, redacted = redact(letter.value) if letter.value is not None else (None, [])
+            value = letter.value
             if value is None and letter.key is None:
                 value = b""  # aiokafka sends no record without key and value, though Kafka takes one
             headers = [
@@ -66,8 +71,8 @@ class DeadLetters:
                 (HEADER_TIMESTAMP, str(letter.timestamp)),
                 (HEADER_ATTEMPT, str(letter.attempt)),
             ]
-            if redacted:
-                headers.append((HEADER_REDACTED, ",".join(redacted)))
+            if letter.redacted:
+                headers.append((HEADER_REDACTED, ",".join(letter.redacted)))
             size = len(value or b"") + len(letter.key or b"") + sum(len(name) + len(text) for name, text in headers)
             topics.add(dead_letter_topic(letter.topic))
             await self._limits.make_room(dead_letter_topic(letter.topic), size)

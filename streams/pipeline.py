@@ -31,6 +31,7 @@ from streams.changelog import Changelog, Overtaken
 from streams.clock import AsOfClock
 from streams.forwarder import Forwarder
 from streams.ledger.records import Change, Letter, Record
+from streams.ledger.redaction import redact
 from streams.ledger.state import StateError
 from streams.letters import Letters
 from streams.originals import Originals
@@ -431,9 +432,11 @@ class Pipeline(Generic[B, F]):
     def _dead_letter(self, letter: Letter, original: Record | None) -> DeadLetter:
         key, value = (original.key, original.value) if original is not None else (None, None)
         sentence = letter.sentence if original is not None else f"{letter.sentence} {DELETED}"
+        kept, redacted = redact(value) if value is not None else (None, [])
         return DeadLetter(
-            self._topic, *letter.place, letter.timestamp, key, value, letter.reason, sentence, letter.attempt
-        )
+            self._topic, *letter.place, letter.timestamp, key, kept, letter.reason, sentence, letter.attempt,
+            tuple(redacted),
+        )  # fmt: skip
 
     def _still_ours(self) -> bool:
         return self._source.generation == self._generation

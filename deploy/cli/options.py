@@ -31,7 +31,7 @@ def _help(field: FieldInfo) -> str:
 
 
 def load_settings(flags: dict[str, str | None]) -> Settings:
-    """Flags over environment over `.env`.
+    """Flags over environment over `.env` over files.
 
     Raises:
         WrongUse: a setting that cannot be; the sentence names it, what was found and what it should be,

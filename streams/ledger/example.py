@@ -21,6 +21,7 @@ def run() -> None:
     kernels.count_openers(text, np.array([4]), np.empty(1, np.int64))
     kernels.nesting(text)
     kernels.murmur2(text)
+    kernels.secret_values(text, text, text, np.empty((1, 3), np.int64))
     digests_of([b'{"a":[1.5,true,"\\u0061"]}'])
     ids, lengths, plain = np.empty(3, np.uint64), np.empty(1, np.int64), np.empty(1, np.bool_)
     kernels.parse_ids(text, np.array([0]), np.array([4]), ids, lengths, plain)

@@ -17,6 +17,7 @@ from schemas.settings import Settings
 from sinks.dead_letters import DeadLetter, DeadLetters
 from sinks.message_limits import MessageLimits
 from sinks.topics import USAGE_PINGS, dead_letter_topic, ensure_topics
+from streams.ledger.redaction import redact
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(120)]
 
@@ -32,7 +33,10 @@ def letter(
     offset: int, value: bytes | None, *, timestamp: int = RECEIVED, reason: str = REASON, attempt: int = 0
 ) -> DeadLetter:
     sentence = f"Expected `str` of length >= 1 - at `$.activity[{offset}].stage`"
-    return DeadLetter(USAGE_PINGS, PARTITION, offset, timestamp, b"u-1", value, reason, sentence, attempt)
+    kept, redacted = redact(value) if value is not None else (None, [])
+    return DeadLetter(
+        USAGE_PINGS, PARTITION, offset, timestamp, b"u-1", kept, reason, sentence, attempt, tuple(redacted)
+    )
 
 
 async def write(bootstrap: str, letters: Sequence[DeadLetter]) -> None:

@@ -15,7 +15,6 @@ import pyarrow as pa
 
 from schemas.dead_letters import HEADER_ATTEMPT
 from schemas.ping import EPOCH_ORDINAL
-from schemas.redaction import redact
 from sinks.clickhouse.writer import ArrowRows
 from sinks.prometheus import Metrics
 from streams.billing import BillingSide
@@ -23,6 +22,7 @@ from streams.clock import AsOfClock
 from streams.ledger.billing.book import Rules as BillingRules
 from streams.ledger.book import Rules
 from streams.ledger.pseudonym import Pseudonymiser
+from streams.ledger.redaction import redact
 from streams.rows import RowSink
 from streams.usage import UsageSide
 from tests.fuzz.messages import DAY, LARGEST

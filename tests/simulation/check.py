@@ -12,12 +12,12 @@ import numpy as np
 
 from schemas.dead_letters import HEADER_OFFSET, HEADER_PARTITION, HEADER_REASON
 from schemas.ping import EPOCH
-from schemas.redaction import redact
 from sinks.topics import BILLING_EVENTS, dead_letter_topic
 from streams.ledger.billing import book as billing
 from streams.ledger.book import Book, UsageRows
 from streams.ledger.kernels import WINDOW
 from streams.ledger.names import Names
+from streams.ledger.redaction import redact
 from streams.ledger.state import HEADER
 from tests.oracle.billing import BillingExpected
 from tests.simulation.clickhouse import TABLES
