@@ -114,7 +114,7 @@ def changelog_compacted(stage: Stage) -> None:
             time.sleep(stage.chance.uniform(6.0, 12.0))
             worker.kill()
         load.join()
-        wait_until(lambda: _records(stage) < _ends(stage) // 2, "Kafka compacts", 90, pause=2.0)
+        wait_until(lambda: _records(stage) < _ends(stage) // 2, "Kafka compacts", 300, pause=2.0)
         worker.kill()
         stage.counts |= {"kept": _records(stage), "of": _ends(stage)}
         stage.check()

@@ -52,7 +52,7 @@ def _fill_and_wait(stage: Stage, *, hang: bool) -> None:
                 time.sleep(0.1)
             load.join()
         left = 0.8 * (len(messages) - few)
-        wait_until(lambda: _lag(worker) > left, "the lag is in the metrics", 30, pause=0.5)
+        wait_until(lambda: _lag(worker) > left, "the lag is in the metrics", 120, pause=0.5)
         samples = worker.metrics()
         lag = _lag(worker)
         stage.counts |= {
