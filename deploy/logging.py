@@ -15,6 +15,7 @@ QUIET = {
     "aiokafka": logging.ERROR,
     "aiokafka.consumer.group_coordinator": logging.CRITICAL,  # every first start meets a coordinator that is not there yet
     "streams.store": logging.WARNING,  # Faust logs the life of a service under its module's name
+    "streams.app": logging.WARNING,
     "streams.transport": logging.WARNING,
     "asyncio": logging.ERROR,
     "clickhouse_connect": logging.ERROR,

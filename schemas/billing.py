@@ -6,7 +6,7 @@ A message is parsed once, held to the models of `schemas.billing_models`, and it
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from decimal import ROUND_HALF_EVEN, Decimal
 from functools import lru_cache
 from typing import Any, Final
@@ -113,7 +113,7 @@ def read_billing_event(
     if kind not in TYPES:
         raise Unreadable(Reason.UNKNOWN_TYPE, "there is no such kind of event - at `$.type`")
     try:
-        message = _validate(document)
+        message: Any = MESSAGE.validator.validate_python(document)
     except ValidationError as exc:
         raise Unreadable(Reason.INVALID, _sentence(exc)) from None
     occurred_at = _instant(message["occurred_at"], "occurred_at")
@@ -267,7 +267,6 @@ def _is_day(date: str) -> bool:
     return True
 
 
-_validate: Final[Callable[[object], Any]] = MESSAGE.validator.validate_python
 _YEAR_10000: Final = micros(dt.datetime.max.replace(tzinfo=dt.UTC)) + 1
 _ZERO: Final = Decimal(0)
 _CENTS: Final = Decimal(100)

@@ -277,7 +277,8 @@ BillingMessage = Annotated[
     Field(discriminator="type"),
 ]
 
-MESSAGE: Final[TypeAdapter[BillingMessage]] = TypeAdapter(BillingMessage)
+MESSAGE: Final[TypeAdapter[BillingMessage]] = TypeAdapter(BillingMessage, config=ConfigDict(defer_build=True))
+"""Built when it is first asked: most messages never come to it."""
 
 _KINDS: Final = {
     kind: model for model in get_args(get_args(BillingMessage)[0]) for kind in get_args(get_type_hints(model)["type"])

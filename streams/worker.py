@@ -148,6 +148,7 @@ class Worker:
         self._handle_signals()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
+        gc.enable()
         work = [asyncio.create_task(pipeline.run()) for pipeline in pipelines]
         for task in work:
             task.add_done_callback(self._pipeline_ended)

@@ -33,6 +33,10 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
+        if name == "worker":
+            from deploy.cli import lean
+
+            lean.prepare()
         command = importlib.import_module(f"deploy.cli.{name}").command
         assert isinstance(command, click.Command)
         return command

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import sys
 from collections.abc import Callable
-from importlib.abc import MetaPathFinder
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 import structlog
@@ -22,6 +20,7 @@ from tenacity import (
     wait_exponential,
 )
 
+from deploy.cli import lean
 from deploy.cli.errors import Failure, WrongUse
 from deploy.cli.options import with_settings
 from deploy.clickhouse.door import Door
@@ -57,7 +56,7 @@ WAIT_SECONDS = 600.0
     help="Go on with another pseudonym key than the state was made with. Users of before count as others for 28 days.",
 )
 @with_settings
-def command(settings: Settings, drain: bool, new_key: bool) -> int:
+def command(settings: Settings, drain: bool, new_key: bool) -> NoReturn:
     """One worker, one process: usage pings from Kafka, exact figures into ClickHouse and Prometheus.
 
     It waits for a broker and for ClickHouse, makes missing topics, and brings the schema up to date. Ctrl-C ends it in
@@ -73,7 +72,7 @@ def command(settings: Settings, drain: bool, new_key: bool) -> int:
     key = pseudonym_key(settings)
     path = settings.embedded_path
     if path is None:
-        return _run(settings, key, lambda: connect(settings.clickhouse_dsn, settings.database), drain, new_key)
+        lean.leave(_run(settings, key, lambda: connect(settings.clickhouse_dsn, settings.database), drain, new_key))
     try:
         engine = open_engine(path)
     except EngineInUse as exc:
@@ -86,11 +85,11 @@ def command(settings: Settings, drain: bool, new_key: bool) -> int:
     with engine, Door(engine.path, port=0, password=password) as door:
         # Lets `pingstream sql` and `kpi` ask the engine while this process holds it.
         engine.publish_door(door.address, password)
-        return _run(settings, key, lambda: engine.client(settings.database), drain, new_key)
+        code = _run(settings, key, lambda: engine.client(settings.database), drain, new_key)
+    lean.leave(code)
 
 
 def _run(settings: Settings, key: bytes, client: Callable[[], Client], drain: bool, new_key: bool) -> int:
-    sys.meta_path.insert(0, _WithoutPandas())
     from streams.worker import WebChoice, Worker
 
     web = WebChoice(settings.web_host, settings.web_port, "web_port" not in settings.model_fields_set)
@@ -105,16 +104,6 @@ def _run(settings: Settings, key: bytes, client: Callable[[], Client], drain: bo
         raise Failure(f"ClickHouse refused to bring its schema up to date: {exc}") from None
     except OSError as exc:
         raise WrongUse(f"{settings.web_host}:{settings.web_port}: {exc}; choose another with --web-port") from None
-
-
-class _WithoutPandas(MetaPathFinder):
-    """Hides pandas, where it is installed: pyarrow imports it with the first array it makes, which takes half a second, in which
-    no partition goes on, and tens of megabytes, for nothing that a worker does."""
-
-    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
-        """Refuses pandas and leaves the rest to others."""
-        if fullname == "pandas":
-            raise ModuleNotFoundError("a worker does without pandas", name=fullname)
 
 
 async def _start(settings: Settings, client: Callable[[], Client], worker: Worker) -> int:

@@ -9,21 +9,16 @@ forms of the same computations are in the tests, which compare them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from functools import partial
 
-import numba
 import numpy as np
+
+from streams.ledger.compiled import compiled
 
 WINDOW = 28
 PANE = 64
 
 OK, FULL = 0, 1
-
-
-def compiled(function: Callable[..., Any]) -> Any:
-    """Makes a kernel, which lets other threads run."""
-    return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
 
 
 @compiled
@@ -144,7 +139,7 @@ def _spells(text, p, end, name):  # type: ignore[no-untyped-def]
     return p == end
 
 
-@numba.njit(cache=True, error_model="numpy")  # keeps the interpreter's lock: waiting for it takes longer than a key
+@partial(compiled, lets_others_run=False)  # keeps the interpreter's lock: waiting for it takes longer than a key
 def murmur2(key):  # type: ignore[no-untyped-def]
     """Murmur2 of 32 bits with Kafka's seed, of a key (uint8)."""
     mixer = np.uint32(0x5BD1E995)

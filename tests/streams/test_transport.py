@@ -10,19 +10,23 @@ import inspect
 from collections import defaultdict
 from types import SimpleNamespace
 from typing import Any, NamedTuple
+from unittest.mock import AsyncMock
 
 import faust
 import pytest
 from aiokafka.consumer.fetcher import Fetcher, FetchResult
 from aiokafka.consumer.subscription_state import SubscriptionState
+from faust.tables import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport import by_url
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread as StockThread
 from faust.transport.drivers.aiokafka import Consumer as StockConsumer
 from faust.types import TP
 from intervaltree import IntervalTree  # type: ignore[import-untyped]
 
+from streams.app import Tables
 from streams.transport import Transport
-from streams.transport.consumer import AssignedOnly, BatchConsumer
+from streams.transport.consumer import FETCH_WAIT_MS, AssignedOnly, BatchConsumer
 from streams.transport.stepping import first_step
 
 SOURCE, OTHER = TP("usage-pings", 0), TP("usage-pings", 1)
@@ -77,6 +81,38 @@ async def test_our_filter_lets_nothing_through_when_it_is_empty_and_follows_its_
     live.clear()
     assert await fetched(view) == set()
     assert bool(view) and SOURCE not in view
+
+
+# ---- nothing waits for nothing -------------------------------------------------------------------------------------------
+
+
+async def test_a_fetch_of_partitions_without_messages_ends_soon() -> None:
+    broker = {"broker": "pingstream://127.0.0.1:1", "autodiscover": False}
+    app = faust.App("test-fetch-wait", **broker)  # type: ignore[arg-type]
+    thread = app.consumer._thread
+    thread.thread_loop = asyncio.get_running_loop()
+    stock = StockThread._create_consumer(thread, loop=thread.thread_loop)
+    ours = thread._create_consumer(loop=thread.thread_loop)
+    assert stock._fetch_max_wait_ms == 1500, "mended in Faust: FETCH_WAIT_MS may go"
+    assert ours._fetch_max_wait_ms == FETCH_WAIT_MS
+
+
+async def test_tables_start_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+
+    async def sleep(self: Any, seconds: float) -> None:
+        pauses.append(seconds)
+        self._stopped.set()  # before it starts anything, which needs Kafka
+
+    monkeypatch.setattr(TableManager, "sleep", sleep)
+    app = faust.App("test-tables", broker="pingstream://127.0.0.1:1", autodiscover=False)
+    await TableManager(app).on_start()
+    assert pauses == [1.0], "mended in Faust: streams.app.Tables may go"
+    tables, started = Tables(app), []
+    tables._update_channels = tables.recovery.start = AsyncMock(side_effect=lambda: started.append(1))
+    await tables.on_start()
+    assert started == [1, 1]
+    assert pauses == [1.0]
 
 
 # ---- commits follow acks -------------------------------------------------------------------------------------------------

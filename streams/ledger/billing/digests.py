@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numba
 import numpy as np
 
-from streams.ledger.kernels import compiled
+from streams.ledger.compiled import compiled
 
 LEVELS = 100
 """Deeper messages have no digest: none of them is read."""

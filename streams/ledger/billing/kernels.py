@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from streams.ledger.billing.digests import BASIS, GOLDEN, PRIME
-from streams.ledger.kernels import compiled
+from streams.ledger.compiled import compiled
 
 AT, SEQUENCE, BLOCKS, SEATS, MRR, LIST_MRR, AT_RENEWAL, QUANTITY, AMOUNT, BILLABLE, MOST = range(11)
 NUMBERS = 11

@@ -1,0 +1,53 @@
+"""Kernels on disk: loaded without what compiling needs, and compiled where they are not there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+KERNEL = """
+import numpy as np
+from streams.ledger.compiled import compiled
+
+@compiled
+def doubled(numbers):
+    made = np.empty(len(numbers), numbers.dtype)
+    for i in range(len(numbers)):
+        made[i] = 2 * numbers[i]
+    return made
+"""
+
+RUN = """
+import sys
+from numba.core.cpu import CPUContext
+from kernel import doubled, np
+loaded = []
+load = CPUContext.load_additional_registries
+CPUContext.load_additional_registries = lambda self: (loaded.append(1), load(self))[1]
+print(doubled(np.array([1, 2])).tolist(), bool(loaded), dict(doubled.stats.cache_hits) != {})
+print(doubled(np.array([1.5])).tolist(), bool(loaded))
+"""
+
+
+def test_a_kept_kernel_is_loaded_without_a_compiler_and_another_is_compiled_behind_it(tmp_path: Path) -> None:
+    (tmp_path / "kernel.py").write_text(KERNEL)
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[3])])
+
+    def run() -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", RUN],
+            env=os.environ | {"PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.splitlines()
+
+    assert run() == ["[2, 4] True False", "[3.0] True"]
+    for kept in (tmp_path / "__pycache__").glob(
+        "*.2.nbc"
+    ):  # the second kernel's: it is to be compiled behind a loaded one
+        kept.unlink()
+    assert run() == ["[2, 4] False True", "[3.0] True"]
