@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -141,7 +140,6 @@ async def opened(settings: Settings, say: Callable[[str], None]) -> AsyncIterato
         raise WrongUse(str(exc)) from None
     except BrokerUnavailable as exc:
         raise Failure(str(exc)) from None
-    logging.getLogger("aiokafka").addHandler(logging.NullHandler())  # what it logs is raised here, or mended
     admin = AIOKafkaAdminClient(**client_config(settings), client_id="pingstream")
     consumer, clerk = (
         AIOKafkaConsumer(

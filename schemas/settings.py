@@ -11,6 +11,7 @@ import datetime as dt
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
@@ -27,6 +28,7 @@ SECRETS_DIR = Path("/run/secrets")
 """Where containers get theirs."""
 
 _HOST_PORT = re.compile(r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})$")
+_LOOPBACK = re.compile(r"^(localhost|::1|127(\.\d{1,3}){3})$")
 _IDENTIFIER = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")
 
 
@@ -56,11 +58,22 @@ class Settings(BaseSettings):
     )
     kafka_security_username: str = Field("", description="SASL user name.")
     kafka_security_password: SecretStr = Field(SecretStr(""), description="SASL password.")
-    kafka_security_ca_file: Path | None = Field(None, description="CA certificates (PEM) for TLS to Kafka.")
+    kafka_security_ca_file: Path | None = Field(
+        None, description="CA certificates (PEM) that Kafka's is signed by [default: the system's]"
+    )
+    kafka_security_cert_file: Path | None = Field(
+        None, description="Our own certificate (PEM), for brokers that ask clients for one."
+    )
+    kafka_security_key_file: Path | None = Field(
+        None, description="Its key (PEM, without a password) [default: in the same file]"
+    )
 
     clickhouse: SecretStr | None = Field(
         None,
         description="ClickHouse's DSN: chdb://<path> (embedded), http://… or https://… [default: chdb://<data dir>/clickhouse]",
+    )
+    clickhouse_ca_file: Path | None = Field(
+        None, description="CA certificates (PEM) that ClickHouse's is signed by, with https [default: the system's]"
     )
     database: str = Field("pingstream", description="ClickHouse database.")
     data_dir: Path = Field(Path("pingstream-data"), description="Folder for everything that is kept on this machine.")
@@ -87,6 +100,10 @@ class Settings(BaseSettings):
         ge=0,
         le=65535,
         description="Their port; 0 takes a free one. Without the setting a taken 8088 gives way to a free one.",
+    )
+    web_token: SecretStr | None = Field(
+        None,
+        description="Bearer token that /metrics asks for, 16 characters or more. Without one it answers on loopback only.",
     )
     flush_seconds: float = Field(
         0.25, gt=0, le=60, description="How long facts may gather before they are written, in seconds."
@@ -142,7 +159,7 @@ class Settings(BaseSettings):
             raise ValueError("must be a plain name: letters, digits and _, not beginning with a digit")
         return value
 
-    @field_validator("pseudonym_key")
+    @field_validator("pseudonym_key", "web_token")
     @classmethod
     def _key(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and len(value.get_secret_value()) < 16:
@@ -162,14 +179,61 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"kafka_security_protocol={self.kafka_security_protocol} needs kafka_security_username and kafka_security_password"
             )
+        if self.kafka_security_username and not self.kafka_security_protocol.startswith("SASL"):
+            raise ValueError(
+                f"kafka_security_username is given, but kafka_security_protocol={self.kafka_security_protocol} has no login: set it "
+                "to SASL_SSL (or SASL_PLAINTEXT)"
+            )
+        tls = {
+            "ca": self.kafka_security_ca_file,
+            "cert": self.kafka_security_cert_file,
+            "key": self.kafka_security_key_file,
+        }
+        given = [f"kafka_security_{name}_file" for name, file in tls.items() if file is not None]
+        if given and not self.kafka_security_protocol.endswith("SSL"):
+            raise ValueError(
+                f"{given[0]} is given, but kafka_security_protocol={self.kafka_security_protocol} has no TLS: set it to SSL or "
+                "SASL_SSL"
+            )
+        if self.kafka_security_key_file is not None and self.kafka_security_cert_file is None:
+            raise ValueError("kafka_security_key_file needs kafka_security_cert_file")
+        return self
+
+    @model_validator(mode="after")
+    def _clickhouse_tls(self) -> Settings:
+        if self.clickhouse_ca_file is not None and not self.clickhouse_dsn.startswith("https://"):
+            raise ValueError("clickhouse_ca_file is given, but clickhouse does not begin with https://")
         return self
 
     @property
     def clickhouse_dsn(self) -> str:
-        """The DSN with its default filled in. May hold a password: never log it."""
+        """The DSN with its default, and the CA certificates, filled in. May hold a password: never log it."""
+        if self.clickhouse is None:
+            return f"chdb://{self.data_dir.absolute() / 'clickhouse'}"
+        dsn = self.clickhouse.get_secret_value()
+        if self.clickhouse_ca_file is None:
+            return dsn
+        parts = urlsplit(dsn)
+        ca = f"ca_cert={quote(str(self.clickhouse_ca_file.absolute()))}"
+        return urlunsplit(parts._replace(query=f"{parts.query}&{ca}" if parts.query else ca))
+
+    @property
+    def shows_metrics(self) -> bool:
+        """Whether `/metrics` answers: to anybody on loopback, elsewhere only to who has the token."""
+        return self.web_token is not None or _LOOPBACK.match(self.web_host) is not None
+
+    def public(self) -> dict[str, object]:
+        """Every setting that is no secret and not its default, for the log. Of the DSN: everything but who logs in and how."""
+        shown: dict[str, object] = {}
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if value == field.get_default() or "SecretStr" in str(field.annotation):
+                continue
+            shown[name] = value if isinstance(value, (int, float, str, list)) else str(value)
         if self.clickhouse is not None:
-            return self.clickhouse.get_secret_value()
-        return f"chdb://{self.data_dir.absolute() / 'clickhouse'}"
+            parts = urlsplit(self.clickhouse.get_secret_value())
+            shown["clickhouse"] = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        return shown
 
     @property
     def embedded_path(self) -> Path | None:

@@ -21,6 +21,9 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 
 from schemas.settings import Settings
 
+# What it logs is raised as well, or mended; without a handler Python would print it next to the sentence of the exception.
+logging.getLogger("aiokafka").addHandler(logging.NullHandler())
+
 FIRST_PAUSE_SECONDS: Final = 0.25
 LONGEST_PAUSE_SECONDS: Final = 4.0
 PROBE_TIMEOUT_MS: Final = 5_000
@@ -35,6 +38,11 @@ REFUSALS: Final = (
 )
 """What no waiting mends: the broker is there, and says no (or is not who it should be)."""
 
+ASK_SECONDS: Final = 3.0
+
+_LOGIN: Final = b"\x00\x11\x00\x00" + b"ping" + b"\xff\xff" + b"\x00\x00"
+"""Kafka's SaslHandshake (17), version 0, with the number "ping", no client id, no mechanism."""
+
 
 class BrokerUnavailable(Exception):
     """No broker answers. The text is one sentence that says where and what to do."""
@@ -45,12 +53,12 @@ class BrokerRefused(BrokerUnavailable):
 
 
 def client_config(settings: Settings) -> dict[str, Any]:
-    """Keyword arguments for any of aiokafka's clients.
+    """Keyword arguments for any of aiokafka's clients; Faust's are made of them.
 
     Holds the password in clear: never log it.
 
     Raises:
-        BrokerRefused: the file of CA certificates cannot be read.
+        BrokerRefused: a file of certificates cannot be read.
     """
     config: dict[str, Any] = {
         "bootstrap_servers": settings.kafka.split(","),
@@ -67,12 +75,23 @@ def client_config(settings: Settings) -> dict[str, Any]:
 
 def _ssl_context(settings: Settings) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(cafile=settings.kafka_security_ca_file)
+        context = ssl.create_default_context(cafile=settings.kafka_security_ca_file)
     except (OSError, ssl.SSLError) as exc:
         raise BrokerRefused(
             f"the CA certificates in {settings.kafka_security_ca_file} cannot be used ({exc}); "
             "set PINGSTREAM_KAFKA_SECURITY_CA_FILE to a readable PEM file"
         ) from None
+    if settings.kafka_security_cert_file is not None:
+        try:
+            # Nobody sits at a terminal to type the password of a key; without one given OpenSSL would ask.
+            context.load_cert_chain(settings.kafka_security_cert_file, settings.kafka_security_key_file, password="")
+        except (OSError, ssl.SSLError) as exc:
+            raise BrokerRefused(
+                f"our own certificate in {settings.kafka_security_cert_file} cannot be used with its key ({exc}); set "
+                "PINGSTREAM_KAFKA_SECURITY_CERT_FILE and PINGSTREAM_KAFKA_SECURITY_KEY_FILE to readable PEM files that belong "
+                "together, the key without a password"
+            ) from None
+    return context
 
 
 async def wait_for_broker(
@@ -110,7 +129,7 @@ async def wait_for_broker(
                 reraise=True,
             ):
                 with attempt:
-                    await _probe(config, complaints)
+                    await _probe(settings, config, complaints)
         except KafkaConnectionError:
             raise BrokerUnavailable(
                 f"no Kafka broker answered on {settings.kafka} ({settings.kafka_security_protocol}) within {patience:.0f} s: "
@@ -118,15 +137,18 @@ async def wait_for_broker(
             ) from None
 
 
-async def _probe(config: dict[str, Any], complaints: _Complaints) -> None:
+async def _probe(settings: Settings, config: dict[str, Any], complaints: _Complaints) -> None:
     client = AIOKafkaClient(**config, request_timeout_ms=PROBE_TIMEOUT_MS, client_id="pingstream")
     try:
         await client.bootstrap()
     except KafkaConnectionError:
-        if isinstance(complaints.last, REFUSALS):
+        refusal = complaints.last if isinstance(complaints.last, REFUSALS) else None
+        if refusal is None or isinstance(refusal, IllegalSaslStateError):
+            refusal = await _ask(settings) or refusal
+        if refusal is not None:
             raise BrokerRefused(
-                f"Kafka on {','.join(config['bootstrap_servers'])} refuses us: {complaints.why()}; "
-                "check the PINGSTREAM_KAFKA_SECURITY… settings"
+                f"Kafka on {settings.kafka} refuses us ({settings.kafka_security_protocol}): {str(refusal) or repr(refusal)}; "
+                f"{_advice(settings, refusal)}"
             ) from None
         raise
     else:
@@ -135,6 +157,84 @@ async def _probe(config: dict[str, Any], complaints: _Complaints) -> None:
     finally:
         # aiokafka's close() can wait for ever on a connection that the other side dropped during the handshake.
         await asyncio.wait_for(client.close(), PROBE_TIMEOUT_MS / 1000)
+
+
+class _OtherProtocol(Exception):
+    """A server speaks another security protocol than we do."""
+
+    def __init__(self, server: str, protocol: str) -> None:
+        super().__init__(f"{server} speaks {protocol}")
+        self.protocol = protocol
+
+
+def _advice(settings: Settings, refusal: BaseException) -> str:
+    """What to change after a refusal."""
+    if isinstance(refusal, _OtherProtocol):
+        return f"set PINGSTREAM_KAFKA_SECURITY_PROTOCOL={refusal.protocol}, or PINGSTREAM_KAFKA to another port"
+    if isinstance(refusal, ssl.SSLCertVerificationError):
+        return (
+            "set PINGSTREAM_KAFKA_SECURITY_CA_FILE to the CA certificates that the broker's is signed by, and PINGSTREAM_KAFKA to a "
+            "name that its certificate has"
+        )
+    if isinstance(refusal, ssl.SSLError):
+        return (
+            "it asks clients for a certificate: set PINGSTREAM_KAFKA_SECURITY_CERT_FILE and PINGSTREAM_KAFKA_SECURITY_KEY_FILE to one "
+            "that it knows"
+        )
+    if isinstance(refusal, UnsupportedSaslMechanismError):
+        return f"set PINGSTREAM_KAFKA_SECURITY_MECHANISM (now {settings.kafka_security_mechanism}) to one that the broker has"
+    if isinstance(refusal, (AuthenticationFailedError, SaslAuthenticationFailed)):
+        return (
+            f"check PINGSTREAM_KAFKA_SECURITY_USERNAME ({settings.kafka_security_username!r}) and "
+            "PINGSTREAM_KAFKA_SECURITY_PASSWORD, and that this user has a password for PINGSTREAM_KAFKA_SECURITY_MECHANISM "
+            f"({settings.kafka_security_mechanism})"
+        )
+    return "check the PINGSTREAM_KAFKA_SECURITY… settings"
+
+
+async def _ask(settings: Settings) -> Exception | None:
+    """Why a broker drops our connections without a word, for ever: its listener speaks another protocol, or asks for a
+    certificate. None where that is not it."""
+    anybody = ssl.create_default_context()
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE  # it is asked what it speaks, and told nothing
+    wanted = settings.kafka_security_protocol
+    for server in settings.kafka.split(","):
+        for context in (None, _ssl_context(settings) if wanted.endswith("SSL") else anybody):
+            try:
+                found = await _spoken(server, context)
+            except ssl.SSLError as exc:
+                if context is not anybody and "alert" in str(exc).lower():  # it gives a reason for ending the handshake
+                    return exc
+            except (OSError, asyncio.IncompleteReadError):
+                continue
+            else:
+                if found is not None and found != wanted:
+                    return _OtherProtocol(server, found)
+    return None
+
+
+async def _spoken(server: str, context: ssl.SSLContext | None) -> str | None:
+    """The security protocol by which a Kafka listener answers, with TLS when there is a context; None when no Kafka does.
+
+    It is asked how it would begin a login (SaslHandshake), which it answers before one, and without one.
+
+    Raises:
+        OSError: it does not answer, ssl.SSLError and TimeoutError among them.
+        asyncio.IncompleteReadError: it drops the connection.
+    """
+    host, _, port = server.rpartition(":")
+    async with asyncio.timeout(ASK_SECONDS):
+        reader, writer = await asyncio.open_connection(host.strip("[]"), int(port), ssl=context)
+        try:
+            writer.write(len(_LOGIN).to_bytes(4, "big") + _LOGIN)
+            size = int.from_bytes(await reader.readexactly(4), "big")
+            answer = await reader.readexactly(size) if size < 4096 else b""
+        finally:
+            writer.close()
+    if answer[:4] != _LOGIN[4:8]:  # no Kafka: it repeats the number of the question
+        return None
+    login = int.from_bytes(answer[4:6], "big") != IllegalSaslStateError.errno
+    return ("SASL_" if login else "") + ("PLAINTEXT" if context is None else "SSL")
 
 
 class _Complaints(logging.Handler):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from faust.tables import TableManager
 from yarl import URL
 
 from schemas.settings import Settings
+from sinks.kafka_client import client_config
 from sinks.topics import GROUP, START_OVER
 from streams.ledger.state import StateError
 from streams.pipeline import Pipeline
@@ -178,7 +178,7 @@ class StreamsApp:
         self.app = faust.App(
             GROUP,
             broker=[URL(f"pingstream://{server}") for server in settings.kafka.split(",")],
-            broker_credentials=_credentials(settings),
+            broker_credentials=credentials(settings),
             store="pingstream://",
             datadir=settings.data_dir.absolute() / "faust",
             topic_partitions=max(lane.partitions for lane in lanes),
@@ -214,18 +214,14 @@ class StreamsApp:
         return time.monotonic() - since if since is not None else 0.0
 
 
-def _credentials(settings: Settings) -> Any:
-    protocol = settings.kafka_security_protocol
-    if protocol == "PLAINTEXT":
-        return None
-    context = None
-    if protocol.endswith("SSL"):
-        context = ssl.create_default_context(cafile=settings.kafka_security_ca_file)
-    if protocol == "SSL":
-        return faust.SSLCredentials(context)
-    return faust.SASLCredentials(
-        mechanism=settings.kafka_security_mechanism,
-        username=settings.kafka_security_username,
-        password=settings.kafka_security_password.get_secret_value(),
-        ssl_context=context,
-    )
+def credentials(settings: Settings) -> Any:
+    """What `client_config` says of TLS and SASL, as Faust takes it; None for neither."""
+    config = client_config(settings)
+    if "sasl_mechanism" in config:
+        return faust.SASLCredentials(
+            mechanism=config["sasl_mechanism"],
+            username=config["sasl_plain_username"],
+            password=config["sasl_plain_password"],
+            ssl_context=config.get("ssl_context"),
+        )
+    return faust.SSLCredentials(config["ssl_context"]) if "ssl_context" in config else None

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable
 
 from aiohttp import web
 
+from schemas.settings import Settings
 from sinks.prometheus import Metrics
 
 
 class Web:
     """Serves until it is stopped.
 
+    The health ends are open to everybody who reaches the port: probes have no tokens, and they tell nothing else.
+
     Args:
+        settings: whether `/metrics` answers, and the token it asks for.
         not_ready: gives the reason why the worker is not ready, None when it is.
         refresh: brings gauges up to date before they are read.
     """
 
-    def __init__(self, metrics: Metrics, not_ready: Callable[[], str | None], refresh: Callable[[], None]) -> None:
+    def __init__(
+        self, settings: Settings, metrics: Metrics, not_ready: Callable[[], str | None], refresh: Callable[[], None]
+    ) -> None:
+        self._settings = settings
         self._metrics = metrics
         self._not_ready = not_ready
         self._refresh = refresh
@@ -55,7 +63,18 @@ class Web:
         """Stops listening."""
         await self._runner.cleanup()
 
-    async def _page(self, _: web.Request) -> web.Response:
+    async def _page(self, request: web.Request) -> web.Response:
+        token = self._settings.web_token
+        if token is not None:
+            wanted = f"Bearer {token.get_secret_value()}"
+            if not hmac.compare_digest(request.headers.get("Authorization", "").encode(), wanted.encode()):
+                return web.Response(
+                    text="the token is missing or wrong: Authorization: Bearer <PINGSTREAM_WEB_TOKEN>\n",
+                    status=401,
+                    headers={"WWW-Authenticate": "Bearer"},
+                )
+        elif not self._settings.shows_metrics:
+            return web.Response(text="set PINGSTREAM_WEB_TOKEN to have metrics here\n", status=403)
         self._refresh()
         body, content_type = self._metrics.text()
         return web.Response(body=body, headers={"Content-Type": content_type})

@@ -128,6 +128,7 @@ class Worker:
         rows = [RowSink(self._connect, settings.database, self.metrics) for _ in streams.sources]
         pipelines = [self._pipeline(source, producer, sink) for source, sink in zip(streams.sources, rows, strict=True)]
         web = Web(
+            settings,
             self.metrics,
             lambda: (
                 None

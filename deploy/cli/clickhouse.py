@@ -9,7 +9,7 @@ import threading
 import click
 
 from deploy.cli.errors import Failure, WrongUse
-from deploy.cli.options import with_settings
+from deploy.cli.options import secret_of_file, with_settings
 from deploy.clickhouse.door import Door
 from schemas.settings import Settings
 from sinks.clickhouse.connection import ConnectionFailed, EngineInUse, open_engine
@@ -23,7 +23,7 @@ from sinks.clickhouse.connection import ConnectionFailed, EngineInUse, open_engi
     show_default=True,
     help="Port on 127.0.0.1; 0 takes a free one.",
 )
-@click.option("--password", default=None, help="Password of the user default [default: none]")
+@click.option("--password", default=None, metavar="VALUE|@FILE", help="Password of the user default [default: none]")
 @with_settings
 def command(settings: Settings, port: int, password: str | None) -> None:
     """Embedded ClickHouse on this machine, behind ClickHouse's own HTTP protocol, until Ctrl-C.
@@ -37,6 +37,8 @@ def command(settings: Settings, port: int, password: str | None) -> None:
       pingstream clickhouse --port 8124 --data-dir /tmp/try
       curl http://127.0.0.1:8123 --data-binary "select version()"
     """
+    if password is not None and password.startswith("@"):
+        password = secret_of_file("--password", password.removeprefix("@"))
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:

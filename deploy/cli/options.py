@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -37,11 +38,35 @@ def load_settings(flags: dict[str, str | None]) -> Settings:
         WrongUse: a setting that cannot be; the sentence names it, what was found and what it should be,
             never the value of a secret.
     """
-    given = {name: value for name, value in flags.items() if value is not None}
+    given = {name: _of_file(name, value) for name, value in flags.items() if value is not None}
     try:
         return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as exc:
         raise WrongUse("\n".join(_sentence(error, given) for error in exc.errors())) from None
+
+
+def _of_file(name: str, value: str) -> str:
+    """The value of a flag; of a secret's that begins with @ the content of the file that it names: flags can be seen by every
+    user of the machine, in the list of its processes."""
+    if not (_is_secret(name) and value.startswith("@")):
+        return value
+    return secret_of_file(_flag(name), value.removeprefix("@"))
+
+
+def secret_of_file(flag: str, path: str) -> str:
+    """Content of a file, without the white space around it.
+
+    Raises:
+        WrongUse: it cannot be read.
+    """
+    try:
+        return Path(path).read_text().strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise WrongUse(f"{flag}: the file {path} cannot be read: {exc}") from None
+
+
+def _is_secret(name: str) -> bool:
+    return "SecretStr" in str(Settings.model_fields[name].annotation)
 
 
 def _sentence(error: Any, flags: dict[str, str]) -> str:
@@ -50,7 +75,7 @@ def _sentence(error: Any, flags: dict[str, str]) -> str:
     if not name:
         return f"settings: {message}"
     where = _flag(name) if name in flags else PREFIX + name.upper()
-    secret = "SecretStr" in str(Settings.model_fields[name].annotation) if name in Settings.model_fields else True
+    secret = name not in Settings.model_fields or _is_secret(name)
     found = "" if secret else f" (found {str(error['input'])[:80]!r})"
     return f"{where}: {message}{found}"
 
@@ -73,5 +98,6 @@ def with_settings(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(load_settings(flags), *args, **kwargs)
 
     for name, field in reversed(Settings.model_fields.items()):
-        call = click.option(_flag(name), name, default=None, metavar="VALUE", help=_help(field))(call)
+        metavar = "VALUE|@FILE" if _is_secret(name) else "VALUE"
+        call = click.option(_flag(name), name, default=None, metavar=metavar, help=_help(field))(call)
     return call

@@ -31,6 +31,7 @@ from sinks.clickhouse.connection import (
     ConnectionFailed,
     ConnectionRefused,
     EngineInUse,
+    NotTrusted,
     WrongPassword,
     connect,
     open_engine,
@@ -96,7 +97,7 @@ def _run(settings: Settings, key: bytes, client: Callable[[], Client], drain: bo
     try:
         worker = Worker(settings, client, key, web, drain=drain, new_key=new_key)
         return asyncio.run(_start(settings, client, worker))
-    except (BrokerRefused, TopicError, SchemaError, WrongPassword) as exc:
+    except (BrokerRefused, TopicError, SchemaError, WrongPassword, NotTrusted) as exc:
         raise WrongUse(str(exc)) from None
     except (BrokerUnavailable, ConnectionFailed) as exc:
         raise Failure(str(exc)) from None

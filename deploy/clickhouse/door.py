@@ -3,7 +3,7 @@
     with Door(path, port=8123) as door:          # or door.start() … door.stop()
         print(door.address)                      # http://127.0.0.1:8123
 
-    Door(path, host="127.0.0.1", port=0, password=None, database="default")
+    Door(path, host="127.0.0.1", port=0, password=None, database="default", tls=None)
 
 It may stand in the process of a worker that uses the engine itself, or alone (`pingstream clickhouse`). Spoken:
 `GET /ping`, `/`, `/replicas_status`; statements in the URL, the body, or both; `database`, `default_format`,
@@ -21,6 +21,7 @@ import json
 import logging
 import secrets
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,14 +53,22 @@ class Door:
         port: Port; 0 takes a free one.
         password: Password of the user `default`. Without one everybody who reaches the port is let in.
         database: Current database of requests that name none; it must exist.
+        tls: Certificate and key, to speak https.
     """
 
     def __init__(
-        self, path: Path, host: str = "127.0.0.1", port: int = 0, password: str | None = None, database: str = "default"
+        self,
+        path: Path,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        password: str | None = None,
+        database: str = "default",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.path = path
         self.password = password
         self._host, self._port, self._database = host, port, database
+        self._tls = tls
         self._mark = f"door-{secrets.token_hex(8)}-"
         self._address = ""
         self._stopping = False
@@ -75,7 +84,7 @@ class Door:
 
     @property
     def address(self) -> str:
-        """`http://host:port`, once started."""
+        """`http://host:port` (or https), once started."""
         return self._address
 
     def start(self) -> None:
@@ -93,7 +102,8 @@ class Door:
             listener.close()
             raise
         host = f"[{self._host}]" if ":" in self._host else self._host
-        self._address = f"http://{host}:{listener.getsockname()[1]}"
+        scheme = "http" if self._tls is None else "https"
+        self._address = f"{scheme}://{host}:{listener.getsockname()[1]}"
         ready: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._serve(listener, ready)), name="clickhouse-door", daemon=True
@@ -142,7 +152,7 @@ class Door:
                 shutdown_timeout=1.0,  # for answers on their way; statements have had theirs by then
             )
             await runner.setup()
-            site = web.SockSite(runner, listener)
+            site = web.SockSite(runner, listener, ssl_context=self._tls)
             await site.start()
         except BaseException as exc:
             ready.set_exception(exc)

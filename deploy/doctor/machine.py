@@ -30,10 +30,10 @@ def check_machine(settings: Settings) -> Iterator[Finding]:
             PART, "settings", f"AS_OF is set: figures stand for {settings.as_of} and do not move with the days",
             "leave it out for live figures",
         )  # fmt: skip
-    if settings.web_host not in ("127.0.0.1", "localhost", "::1"):
+    if not settings.shows_metrics:
         yield warning(
-            PART, "settings", f"metrics are shown on {settings.web_host}, without a password",
-            "keep that network closed, or set WEB_HOST to 127.0.0.1",
+            PART, "settings", f"metrics are not shown on {settings.web_host}: they need a token there",
+            "set WEB_TOKEN and give it to Prometheus, or set WEB_HOST to 127.0.0.1",
         )  # fmt: skip
 
 

@@ -13,9 +13,10 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -47,6 +48,21 @@ class DataDirInUse(BrokerError):
     """Another broker runs on the data folder."""
 
 
+@dataclass(frozen=True)
+class Secure:
+    """Listeners of a node with TLS or a login.
+
+    Attributes:
+        listeners: port by security protocol, as `{"SASL_SSL": 9093}`.
+        properties: what they need, by Kafka's names; see Kafka's documentation on security.
+        scram_users: as Kafka takes them, `SCRAM-SHA-512=[name=…,password=…]`; made with the node's data folder.
+    """
+
+    listeners: Mapping[str, int] = field(default_factory=dict)
+    properties: Mapping[str, str | int] = field(default_factory=dict)
+    scram_users: Sequence[str] = ()
+
+
 class LocalBroker:
     """One Kafka node with its data in `data_dir`. What it was sent is there again after the next `start`.
 
@@ -61,15 +77,23 @@ class LocalBroker:
         port: where clients connect; 0 chooses a free one at the first start and keeps it.
         heap_mb: Java's largest heap in MiB; the process takes some 150 MiB more.
         max_message_bytes: largest record batch that topics take unless they say otherwise.
+        secure: listeners with TLS or a login, beside the plain one.
     """
 
     def __init__(
-        self, data_dir: Path, port: int = 9092, *, heap_mb: int = 512, max_message_bytes: int = 8 * 1024 * 1024
+        self,
+        data_dir: Path,
+        port: int = 9092,
+        *,
+        heap_mb: int = 512,
+        max_message_bytes: int = 8 * 1024 * 1024,
+        secure: Secure | None = None,
     ) -> None:
         self.data_dir = data_dir.absolute()
         self.port = port
         self._heap_mb = heap_mb
         self._max_message_bytes = max_message_bytes
+        self._secure = secure or Secure()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -162,7 +186,10 @@ class LocalBroker:
         """Writes the node's settings and empties what belongs to one start only. Gives the controller's port."""
         controller_port = _free_port(besides=self.port)
         (self.data_dir / "server.properties").write_text(
-            properties.server(self.port, controller_port, self._max_message_bytes), "ascii"
+            properties.server(
+                self.port, controller_port, self._max_message_bytes, self._secure.listeners, self._secure.properties
+            ),
+            "ascii",
         )
         (self.data_dir / "log4j2.properties").write_text(properties.logging(), "ascii")
         temporary = self.data_dir / properties.TEMPORARY
@@ -184,6 +211,7 @@ class LocalBroker:
         (self.data_dir / "format.properties").write_text(f"{settings}log.dirs={unfinished}\n", "ascii")
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         command = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", "format.properties"]
+        command += [f"--add-scram={user}" for user in self._secure.scram_users]
         self._process = self._java([*java_flags(self._heap_mb), "-cp", class_path, *command], lock)
         try:
             code: int | None = self._process.wait(_START_SECONDS)

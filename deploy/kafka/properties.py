@@ -6,6 +6,8 @@ to survive Java's property files (which are Latin-1, and where a comma ends a lo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 TOPICS = "topics"
 LOG = "kafka.log"
 JAVA_LOG = "java.log"
@@ -14,7 +16,13 @@ TEMPORARY = "tmp"
 _DAY_MS = 24 * 60 * 60 * 1000
 
 
-def server(port: int, controller_port: int, max_message_bytes: int) -> str:
+def server(
+    port: int,
+    controller_port: int,
+    max_message_bytes: int,
+    listeners: Mapping[str, int] | None = None,
+    more: Mapping[str, str | int] | None = None,
+) -> str:
     """`server.properties` of one KRaft node that is broker and controller, on loopback only.
 
     The voters are a setting here, not part of the stored state, so the controller's port may be another at each start.
@@ -23,15 +31,20 @@ def server(port: int, controller_port: int, max_message_bytes: int) -> str:
         port: where clients connect.
         controller_port: where the node talks to itself.
         max_message_bytes: largest record batch that a topic takes unless the topic says otherwise.
+        listeners: ports of more listeners for clients, by security protocol (`SASL_SSL`), which is their name, too.
+        more: what such listeners need, and anything else; wins over what is here.
     """
+    others = "".join(f",{name}://127.0.0.1:{number}" for name, number in (listeners or {}).items())
+    protocols = "".join(f",{name}:{name}" for name in listeners or {})
     return _lines(
         {
             "process.roles": "broker,controller",
             "node.id": 1,
             "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
             "controller.listener.names": "CONTROLLER",
-            "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+            "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{others}",
+            "listener.security.protocol.map": f"PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}{others}",
             "log.dirs": TOPICS,
             # Topics are made by our commands, with the right number of partitions; a typing error makes none.
             "auto.create.topics.enable": "false",
@@ -63,6 +76,7 @@ def server(port: int, controller_port: int, max_message_bytes: int) -> str:
             "broker.heartbeat.interval.ms": 500,
             # Taken from the heap at the start. Kafka's 128 MiB is a quarter of ours; 32 compact 1.2 M keys in one go.
             "log.cleaner.dedupe.buffer.size": 32 * 1024 * 1024,
+            **(more or {}),
         }
     )
 

@@ -20,13 +20,16 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
+import ssl
 import threading
 import time
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 import clickhouse_connect
 from clickhouse_connect import common
@@ -36,13 +39,16 @@ from clickhouse_connect.driver.httputil import get_pool_manager
 
 from sinks.clickhouse.engine_lock import EngineInUse, EngineLock, find_door, publish_door, withdraw_door
 
-__all__ = ["ConnectionFailed", "ConnectionRefused", "Engine", "EngineInUse", "WrongPassword", "connect", "open_engine"]
+__all__ = [
+    "ConnectionFailed", "ConnectionRefused", "Engine", "EngineInUse", "NotTrusted", "WrongPassword", "connect", "open_engine",
+]  # fmt: skip
 
 # A naive datetime handed to an insert is UTC, as it is when it is read; the default would be the machine's zone.
 common.set_setting("naive_datetime_insert", "server")
 
 # What it logs is raised as well; without a handler Python would print it next to the sentence of the exception.
-logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
+for _library in ("clickhouse_connect", "urllib3"):
+    logging.getLogger(_library).addHandler(logging.NullHandler())
 
 # How the embedded engine starts. It shares a machine with a worker and a broker: merges on two threads at most,
 # and caches that grow to megabytes instead of the default's gigabytes. `implicit_select` off makes a mistyped
@@ -55,6 +61,8 @@ ENGINE_OPTIONS: dict[str, str] = {
     "index_mark_cache_size": str(64 * 1024 * 1024),
     "primary_index_cache_size": str(64 * 1024 * 1024),
 }
+
+_CERTIFICATES = ("ca_cert", "client_cert", "client_cert_key")  # names in a DSN and of a pool's arguments
 
 _CONNECT_TIMEOUT = 10  # seconds
 _ANSWER_TIMEOUT = 300  # seconds until a server that says nothing is given up
@@ -75,6 +83,10 @@ class ConnectionRefused(ConnectionFailed):
 
 class WrongPassword(ConnectionRefused):
     """ClickHouse does not know this user with this password: a restart does not help either."""
+
+
+class NotTrusted(ConnectionRefused):
+    """Its TLS certificate is not one that we trust, or it has none: a restart does not help."""
 
 
 class _Running:
@@ -172,7 +184,8 @@ def connect(dsn: str, database: str | None = None, *, wait: float = 0.0) -> Clie
     is closed; while another process runs it, its door is used instead, and when there is none yet it is waited for.
 
     Args:
-        dsn: `http://[user:password@]host:port`, the same with https, or `chdb://<path>`.
+        dsn: `http://[user:password@]host:port`, the same with https (`?ca_cert=<PEM file>` for a CA of one's own), or
+            `chdb://<path>`.
         database: Current database; it need not exist yet.
         wait: Seconds to wait for an engine that another process holds without a door.
 
@@ -270,9 +283,12 @@ def _through_door(path: Path, database: str | None) -> Client | None:
 def _connect_server(dsn: str, database: str | None, password: str | None = None) -> Client:
     parts = urlsplit(dsn)
     address = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
-    options: dict[str, Any] = {}
+    # Its own reading of a DSN takes https for http, and the password in clear, on other ports than 443 and 8443.
+    options: dict[str, Any] = {"interface": parts.scheme}
     if parts.hostname in ("127.0.0.1", "::1", "localhost"):
-        options["pool_mgr"] = get_pool_manager()  # never by way of a proxy that the environment names
+        # Never by way of a proxy that the environment names. A pool that is given has to know the certificates itself.
+        given = {name: value for name, value in parse_qsl(parts.query) if name in _CERTIFICATES}
+        options["pool_mgr"] = get_pool_manager(**given)
     if password is not None:
         options |= {"username": "default", "password": password}
     try:
@@ -290,12 +306,60 @@ def _connect_server(dsn: str, database: str | None, password: str | None = None)
             raise WrongPassword(f"ClickHouse at {address} refuses this user name and password") from None
         if code:
             raise ConnectionRefused(f"ClickHouse at {address} refuses: {exc}") from None
+        if trust := _untrusted(exc) or _wants_tls(parts):
+            raise NotTrusted(f"ClickHouse at {address}: {trust}") from None
         raise ConnectionFailed(
             f"ClickHouse at {address} does not answer; is it running? PINGSTREAM_CLICKHOUSE says where it is"
         ) from None
     if database is not None:
         client.database = database
     return client
+
+
+def _untrusted(error: BaseException) -> str:
+    """What is wrong with TLS, and what to do, when that is why nothing was answered; else ''."""
+    text = ""
+    for cause in _causes(error):
+        text += str(cause)
+        if isinstance(cause, (FileNotFoundError, PermissionError)) or "NO_CERTIFICATE_OR_CRL_FOUND" in str(cause):
+            return f"its CA certificates cannot be read ({cause}); set PINGSTREAM_CLICKHOUSE_CA_FILE to a PEM file of certificates"
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return (
+                f"its certificate is not trusted ({cause.verify_message}); set PINGSTREAM_CLICKHOUSE_CA_FILE to the CA certificates "
+                "that it is signed by, and name the host as the certificate does"
+            )
+    if "WRONG_VERSION_NUMBER" in text or "record layer failure" in text:
+        return "it does not speak TLS on this port; begin PINGSTREAM_CLICKHOUSE with http://, or name its https port"
+    return ""
+
+
+def _wants_tls(parts: SplitResult) -> str:
+    """What to do when a server that was spoken to by http, and dropped it, speaks TLS there; else ''."""
+    if parts.scheme != "http":
+        return ""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = (
+        False,
+        ssl.CERT_NONE,
+    )  # nothing is sent: it is only asked what it speaks
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 8123), timeout=3) as plain:
+            context.wrap_socket(plain, server_hostname=parts.hostname).close()
+    except (OSError, ValueError):
+        return ""
+    return "it speaks TLS on this port; begin PINGSTREAM_CLICKHOUSE with https://, or name its http port"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The errors that led to this one; urllib3 keeps one in `reason`."""
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, BaseException) and id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            waiting += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
 
 
 def _closing(client: Client, engine: Engine) -> Client:

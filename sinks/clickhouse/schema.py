@@ -1,23 +1,42 @@
 """The database's schema: numbered migrations, forwards only, and one `.sql` file a view, made anew when any has changed.
 
-Everything is idempotent, so two workers that start together do no harm.
+Who finds the schema as it should be only reads, and needs no right to change it. Else one at a time brings it up to date: the
+table `schema_lock` is there while somebody does, which ClickHouse lets only one make. Every statement is idempotent, so one
+that was killed in the middle leaves nothing that the next does not mend; its lock goes when it has not moved for a minute.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
+import time
 from collections.abc import Iterator
 from importlib import resources
 from typing import NamedTuple
 
+import structlog
 from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+log = structlog.get_logger("pingstream.schema")
 
 ENGINES = {
     "replacing": "ReplacingMergeTree",
     "replacing_version": "ReplacingMergeTree(version)",
     "replacing_row_version": "ReplacingMergeTree(row_version)",
 }
+
+
+LOCK = "schema_lock"
+STALE_SECONDS = 60
+"""After so long without a step the process that holds the lock is taken for dead. If it lives, two do the same work, and
+nothing is done twice by that: every statement makes what is missing, or the same again."""
+POLL_SECONDS = 0.2
+
+TABLE_ALREADY_EXISTS = 57, "TABLE_ALREADY_EXISTS"
+READONLY = 164, "READONLY"
+ACCESS_DENIED = 497, "ACCESS_DENIED"
 
 
 class SchemaError(Exception):
@@ -57,48 +76,152 @@ def applied(client: Client, database: str) -> int | None:
 
 
 def migrate(client: Client, database: str) -> list[Migration]:
-    """Brings the database to the current schema; returns the steps that were taken.
+    """Brings the database to the current schema; returns the steps that were taken. Several may do so at once.
 
     Raises:
-        SchemaError: the database has a newer schema.
+        SchemaError: the database has a newer schema, or is to be changed by a user who may not.
     """
-    client.command(f"CREATE DATABASE IF NOT EXISTS {database}", use_database=False)
+    if _is_current(client, database):
+        return []
+    try:
+        client.command(f"CREATE DATABASE IF NOT EXISTS {database}", use_database=False)
+        with _locked(client, database):
+            return _bring_up_to_date(client, database)
+    except ClickHouseError as exc:
+        if _is(exc, ACCESS_DENIED) or _is(exc, READONLY):
+            raise SchemaError(
+                f"the schema of the database {database} is to be brought to {current()}, and this user may not change it; let one "
+                "who may (deploy/grants/owner.sql) run `pingstream migrate` first"
+            ) from None
+        raise
+
+
+def _bring_up_to_date(client: Client, database: str) -> list[Migration]:
+    """Under the lock."""
     client.command(
         f"CREATE TABLE IF NOT EXISTS {database}.schema_migration (number UInt32, name String, applied_at DateTime('UTC') DEFAULT now()) "
         "ENGINE = ReplacingMergeTree ORDER BY number"
     )
     done = applied(client, database) or 0
+    _refuse_newer(done, database)
+    taken = [step for step in migrations() if step.number > done]
+    for step in taken:
+        take(client, database, step)
+    if not _views_are_made(client, database):
+        _make_views(client, database)
+    return taken
+
+
+def take(client: Client, database: str, step: Migration) -> None:
+    """Takes a step, and notes that it is taken."""
+    for statement in _statements(step.sql, database):
+        _still_here(client, database)
+        client.command(statement)
+    client.command(f"INSERT INTO {database}.schema_migration (number, name) VALUES ({step.number}, '{step.name}')")
+
+
+def _is_current(client: Client, database: str) -> bool:
+    done = applied(client, database)
+    if done is None:
+        return False
+    _refuse_newer(done, database)
+    return done == current() and _views_are_made(client, database)
+
+
+def _refuse_newer(done: int, database: str) -> None:
     if done > current():
         raise SchemaError(
             f"the database {database} has schema {done}, this program knows {current()}: run the newer Pingstream again"
         )
-    taken = [step for step in migrations() if step.number > done]
-    for step in taken:
-        for statement in _statements(step.sql, database):
-            client.command(statement)
-        client.command(f"INSERT INTO {database}.schema_migration (number, name) VALUES ({step.number}, '{step.name}')")
-    _make_views(client, database)
-    return taken
+
+
+# ---- the lock ----------------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _locked(client: Client, database: str) -> Iterator[None]:
+    """Waits until nobody else changes the schema, and keeps others from it."""
+    said = False
+    while not _lock(client, database):
+        if not said:
+            said = True
+            log.info("another process brings the schema up to date; waiting for it", database=database)
+        if (_idle_seconds(client, database) or 0) > STALE_SECONDS:
+            log.warning("the process that brought the schema up to date is gone; going on", database=database)
+            client.command(f"DROP TABLE IF EXISTS {database}.{LOCK} SYNC")
+        time.sleep(POLL_SECONDS)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(
+            ClickHouseError
+        ):  # it is away: what has failed before says so, and the lock goes stale
+            client.command(f"DROP TABLE IF EXISTS {database}.{LOCK} SYNC")
+
+
+def _lock(client: Client, database: str) -> bool:
+    """Takes the lock if it is free."""
+    try:
+        client.command(f"CREATE TABLE {database}.{LOCK} (nothing UInt8) ENGINE = MergeTree ORDER BY tuple()")
+    except ClickHouseError as exc:
+        if _is(exc, TABLE_ALREADY_EXISTS):
+            return False
+        raise
+    return True
+
+
+def _still_here(client: Client, database: str) -> None:
+    """Tells those who wait that we go on."""
+    with contextlib.suppress(ClickHouseError):  # it was taken from us, after a minute without a step
+        client.command(f"ALTER TABLE {database}.{LOCK} MODIFY COMMENT '{time.time_ns()}'")
+
+
+def _idle_seconds(client: Client, database: str) -> int | None:
+    """How long the lock has not moved, by ClickHouse's own clock; None when it is free."""
+    rows = client.query(
+        "SELECT dateDiff('second', metadata_modification_time, now()) FROM system.tables "
+        "WHERE database = {database:String} AND name = {name:String}",
+        parameters={"database": database, "name": LOCK},
+    ).result_rows
+    return int(rows[0][0]) if rows else None
+
+
+def _is(error: ClickHouseError, code: tuple[int, str]) -> bool:
+    # The embedded engine's errors have the code in their text alone.
+    return getattr(error, "code", None) == code[0] or f"({code[1]})" in str(error)
+
+
+# ---- views -------------------------------------------------------------------------------------------------------------------
+
+
+def _views() -> tuple[list[str], str]:
+    """The texts of all views, those first that others read, and their digest."""
+    files = sorted((resources.files(__package__) / "views").iterdir(), key=lambda file: file.name)
+    texts = [file.read_text() for file in files if file.name.endswith(".sql")]
+    return texts, hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
+def _views_are_made(client: Client, database: str) -> bool:
+    """Whether all of them are there, and are this program's."""
+    views, noted = client.query(
+        "SELECT countIf(engine = 'View'), countIf(name = 'schema_views') FROM system.tables WHERE database = {database:String}",
+        parameters={"database": database},
+    ).result_rows[0]
+    if not noted:
+        return False
+    made = client.query(f"SELECT views, digest FROM {database}.schema_views FINAL").result_rows
+    return bool(made == [(views, _views()[1])])
 
 
 def _make_views(client: Client, database: str) -> None:
-    """Makes all views, or none where they are as they should be."""
-    files = sorted((resources.files(__package__) / "views").iterdir(), key=lambda file: file.name)
-    texts = [file.read_text() for file in files if file.name.endswith(".sql")]
-    digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()
+    texts, digest = _views()
     client.command(
         f"CREATE TABLE IF NOT EXISTS {database}.schema_views (views UInt32, digest String, made_at DateTime64(6, 'UTC') DEFAULT now64(6)) "
         "ENGINE = ReplacingMergeTree(made_at) ORDER BY tuple()"
     )
-    made = client.query(f"SELECT views, digest FROM {database}.schema_views FINAL").result_rows
-    there = client.query(
-        "SELECT count() FROM system.tables WHERE database = {database:String} AND engine = 'View'",
-        parameters={"database": database},
-    ).result_rows[0][0]
-    if made == [(there, digest)]:
-        return
     for sql in texts:
         definition = " ".join(line.removeprefix("--").strip() for line in sql.splitlines() if line.startswith("--"))
+        _still_here(client, database)
         for statement in _statements(sql, database):
             client.command(statement + "\nCOMMENT '" + definition.replace("'", "''") + "'")
     client.command(

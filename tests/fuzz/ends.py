@@ -18,6 +18,7 @@ from aiohttp.web_protocol import PayloadAccessError, RequestPayloadError
 from hypothesis import strategies as st
 
 from deploy.clickhouse.door import Door
+from schemas.settings import Settings
 from sinks.prometheus import Metrics
 from streams.web import Web
 
@@ -165,7 +166,7 @@ def open_ends() -> Iterator[Ends]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    web = Web(Metrics("fuzz"), lambda: None, lambda: None)
+    web = Web(Settings(_env_file=None), Metrics("fuzz"), lambda: None, lambda: None)  # type: ignore[call-arg]
     asyncio.run_coroutine_threadsafe(web.start("127.0.0.1", 0, or_any=True), loop).result(30)
     with tempfile.TemporaryDirectory(prefix="pingstream-fuzz-") as folder, Door(Path(folder) / "clickhouse") as door:
         ends = Ends(door.address, web.address)

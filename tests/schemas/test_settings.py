@@ -37,6 +37,12 @@ def test_flag_over_environment_over_file(tmp_path: Path, monkeypatch: pytest.Mon
         ({"database": "drop table"}, ["--database", "plain name"]),
         ({"pseudonym_key": "short-secret"}, ["--pseudonym-key", "16 characters"]),
         ({"kafka_security_protocol": "SASL_SSL"}, ["kafka_security_username"]),
+        ({"kafka_security_username": "me"}, ["kafka_security_protocol", "SASL_SSL"]),
+        ({"kafka_security_ca_file": "ca.pem"}, ["kafka_security_protocol", "SSL"]),
+        ({"kafka_security_protocol": "SSL", "kafka_security_key_file": "key.pem"}, ["kafka_security_cert_file"]),
+        ({"clickhouse_ca_file": "ca.pem"}, ["clickhouse_ca_file", "https://"]),
+        ({"web_token": "short-secret"}, ["--web-token", "16 characters"]),
+        ({"pseudonym_key": "@nowhere"}, ["--pseudonym-key", "nowhere cannot be read"]),
     ],
 )
 def test_a_wrong_setting_names_itself_and_what_it_should_be(flags: dict[str, str | None], words: list[str]) -> None:
@@ -50,6 +56,30 @@ def test_a_wrong_setting_names_itself_and_what_it_should_be(flags: dict[str, str
 def test_a_secret_is_not_shown() -> None:
     settings = load_settings({"clickhouse": "http://me:geheim@127.0.0.1:8123", "pseudonym_key": "geheim-geheim-geheim"})
     assert "geheim" not in repr(settings) + str(settings.model_dump())
+
+
+def test_what_may_be_logged_has_no_secret_and_says_where_it_connects() -> None:
+    secrets = {
+        "clickhouse": "https://me:geheim@clickhouse:8443/?password=geheim",
+        "pseudonym_key": "geheim-geheim-geheim",
+        "web_token": "geheim-geheim-geheim",
+        "kafka_security_password": "geheim",
+    }
+    shown = load_settings(secrets | {"kafka": "kafka:9092", "as_of": "2026-11-20", "partitions": "4"}).public()
+    assert shown == {"kafka": "kafka:9092", "as_of": "2026-11-20", "clickhouse": "https://clickhouse:8443/"}
+
+
+def test_the_flag_of_a_secret_may_name_a_file(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("geheim-geheim-geheim\n")
+    settings = load_settings({"pseudonym_key": f"@{tmp_path / 'key'}", "database": "at_home"})
+    assert settings.pseudonym_key is not None and settings.pseudonym_key.get_secret_value() == "geheim-geheim-geheim"
+    with pytest.raises(WrongUse, match="plain name"):
+        load_settings({"database": f"@{tmp_path / 'key'}"})  # no secret: as it is
+
+
+def test_certificates_of_clickhouse_go_with_its_dsn() -> None:
+    settings = load_settings({"clickhouse": "https://a:b@c:1/?x=y", "clickhouse_ca_file": "/etc/my ca.pem"})
+    assert settings.clickhouse_dsn == "https://a:b@c:1/?x=y&ca_cert=/etc/my%20ca.pem"
 
 
 def test_a_mistyped_name_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -197,6 +198,35 @@ def test_parts_of_the_base_before_are_emptied(monkeypatch: pytest.MonkeyPatch) -
         full = [key for key, value in values.items() if value[1] == PART and len(value) > HEADER.size]
         assert len({key[18] for key in full}) == 1, "the parts of one base only"
     assert figures(book(values)) == figures(mine)
+
+
+FACTS = [
+    [
+        Fact(0, 0, 0, ((0, 0, (0, 1, "a"), 3), (1, 2, (0, 2**63 + 5), None))),
+        Fact(1, 0, 1, ((0, 1, tuple(range(30)), 7),)),
+    ],
+    [
+        Fact(0, 1, 0, ((0, 0, (1, 2, "a"), 3), (1, 2, (1, 2**63 + 5), None))),
+        Fact(1, 1, 1, ((0, 1, tuple(range(30)), 7),)),
+    ],
+    [Fact(0, 2, 0, ((0, 0, (2, 3, "a"), 3), (1, 2, (2, 2**63 + 5), None)))],
+]
+"""What the kept states were made of; the owner changed before the second batch."""
+
+
+@pytest.mark.parametrize("form", range(1, FORMAT + 1))
+def test_the_state_that_each_version_of_the_program_has_kept_is_read(form: int) -> None:
+    """As it was written then: bases of masks (1), and of cells in parts (2), deltas, the partition's own record."""
+    kept = json.loads((Path(__file__).parent / "kept_states.json").read_text())[str(form)]
+    values = {bytes.fromhex(key): bytes.fromhex(value) for key, value in kept.items()}
+    assert {value[0] for value in values.values()} == {form}
+    assert {value[1] for value in values.values()} == {BASE, DELTA, PARTITION} | ({PART} if form > 1 else set())
+    mine = took_over(values)
+    straight, _, _ = fold_all(FACTS, set())
+    assert figures(mine) == figures(straight)
+    assert pings(mine) == pings(straight)
+    again = [one._replace(offset=one.offset + 100) for batch in numbered(FACTS) for one in batch]
+    assert not mine.fold(again, DAY0 + 40).pings, "all of them are known"
 
 
 def a_base_and_two_deltas() -> tuple[Values, bytes, list[bytes]]:
