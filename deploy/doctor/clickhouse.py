@@ -17,8 +17,11 @@ PART = "clickhouse"
 OLDEST = (25, 3)
 CLOCK_SECONDS = 60
 GIB = 1024**3
-RIGHTS = ("SELECT", "INSERT", "CREATE TABLE", "CREATE VIEW", "ALTER TABLE")
-"""What a worker needs on its database; `migrate` needs CREATE DATABASE once as well."""
+RIGHTS = ("SELECT", "INSERT", "SHOW TABLES")
+"""What a worker needs on its database (deploy/grants/worker.sql)."""
+
+OWNERS_RIGHTS = ("CREATE TABLE", "CREATE VIEW", "ALTER TABLE", "DROP TABLE", "DROP VIEW")
+"""And who makes the schema, or brings it up to date (deploy/grants/owner.sql); CREATE DATABASE once as well."""
 
 DEFAULTS = {
     "join_use_nulls": "0",
@@ -63,8 +66,9 @@ def _looks(client: Client, settings: Settings) -> Iterator[Finding]:
         yield problem(PART, "version", f"{where} {version}", f"it must be {OLDEST[0]}.{OLDEST[1]} or newer")
     else:
         yield ok(PART, "version", f"{where} {version}")
-    yield from _schema(client, settings.database)
-    yield from _rights(client, settings.database)
+    found = applied(client, settings.database)
+    yield _schema(found, settings.database)
+    yield _rights(client, settings.database, owner=found != current())
     yield from _settings(client)
     drift = float(client.query("SELECT toUnixTimestamp64Milli(now64(3))").first_row[0]) / 1000 - time.time()
     if abs(drift) > CLOCK_SECONDS:
@@ -72,41 +76,49 @@ def _looks(client: Client, settings: Settings) -> Iterator[Finding]:
             PART, "clocks", f"its clock is {abs(drift):,.0f} s {'ahead of' if drift > 0 else 'behind'} this machine's",
             "set both by NTP: each takes its own midnight for the as-of day",
         )  # fmt: skip
+    if not _may(client, "SELECT", "system.disks"):
+        yield warning(
+            PART, "disk", "this user may not see how full its disks are", "GRANT SELECT ON system.disks TO the user"
+        )
+        return
     for name, free, size in client.query("SELECT name, free_space, total_space FROM system.disks").result_rows:
         if size and free < max(GIB, size // 20):
             yield warning(PART, "disk", f"{free / GIB:,.1f} GiB free on its disk {name}", "make room")
 
 
-def _schema(client: Client, database: str) -> Iterator[Finding]:
-    found = applied(client, database)
+def _schema(found: int | None, database: str) -> Finding:
     if found is None:
-        yield ok(PART, "schema", f"none in {database} yet: a worker or `pingstream migrate` makes it")
-    elif found > current():
-        yield problem(
+        return ok(PART, "schema", f"none in {database} yet: a worker or `pingstream migrate` makes it")
+    if found > current():
+        return problem(
             PART, "schema", f"{database} has schema {found}, this program knows {current()}",
             "run the newer version of Pingstream again",
         )  # fmt: skip
-    elif found < current():
-        yield ok(
+    if found < current():
+        return ok(
             PART, "schema", f"{database} has schema {found}; a worker or `pingstream migrate` brings it to {current()}"
         )
-    else:
-        yield ok(PART, "schema", f"{current()} in {database}")
+    return ok(PART, "schema", f"{current()} in {database}")
 
 
-def _rights(client: Client, database: str) -> Iterator[Finding]:
-    missing = [right for right in RIGHTS if not _may(client, right, database)]
+def _rights(client: Client, database: str, *, owner: bool) -> Finding:
+    """`owner`: the schema is to be made, or brought up to date."""
+    missing = [right for right in RIGHTS if not _may(client, right, f"{database}.*")]
     if missing:
-        yield problem(
+        return problem(
             PART, "grants", f"this user may not {', '.join(missing)} on {database}",
-            f"GRANT {', '.join(missing)} ON {database}.* TO the user",
+            f"GRANT {', '.join(missing)} ON {database}.* TO the user: deploy/grants/worker.sql",
         )  # fmt: skip
-    else:
-        yield ok(PART, "grants", f"everything a worker needs on {database}")
+    if owner and (missing := [right for right in OWNERS_RIGHTS if not _may(client, right, f"{database}.*")]):
+        return problem(
+            PART, "grants", f"the schema is to be brought to {current()}, and this user may not {', '.join(missing)} on {database}",
+            "let one who may (deploy/grants/owner.sql) run `pingstream migrate`",
+        )  # fmt: skip
+    return ok(PART, "grants", f"everything a worker needs on {database}")
 
 
-def _may(client: Client, right: str, database: str) -> bool:
-    return bool(int(client.query(f"CHECK GRANT {right} ON {database}.*").first_row[0]))
+def _may(client: Client, right: str, where: str) -> bool:
+    return bool(int(client.query(f"CHECK GRANT {right} ON {where}").first_row[0]))
 
 
 def _settings(client: Client) -> Iterator[Finding]:

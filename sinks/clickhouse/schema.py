@@ -219,10 +219,15 @@ def _make_views(client: Client, database: str) -> None:
         f"CREATE TABLE IF NOT EXISTS {database}.schema_views (views UInt32, digest String, made_at DateTime64(6, 'UTC') DEFAULT now64(6)) "
         "ENGINE = ReplacingMergeTree(made_at) ORDER BY tuple()"
     )
+    # ClickHouse keeps this setting of a user and, by a setting of the server, does not look at it. A view of its definer shows
+    # what it shows to users who may not read the tables beneath.
+    security = client.query("SELECT getSetting('default_normal_view_sql_security')").first_row[0]
+    definer = " DEFINER = CURRENT_USER SQL SECURITY DEFINER" if security == "DEFINER" else ""
     for sql in texts:
         definition = " ".join(line.removeprefix("--").strip() for line in sql.splitlines() if line.startswith("--"))
         _still_here(client, database)
         for statement in _statements(sql, database):
+            statement = re.sub(r"^(CREATE OR REPLACE VIEW \S+)", rf"\1{definer}", statement)
             client.command(statement + "\nCOMMENT '" + definition.replace("'", "''") + "'")
     client.command(
         f"INSERT INTO {database}.schema_views (views, digest) "
