@@ -35,6 +35,7 @@ nothing is done twice by that: every statement makes what is missing, or the sam
 POLL_SECONDS = 0.2
 
 TABLE_ALREADY_EXISTS = 57, "TABLE_ALREADY_EXISTS"
+UNKNOWN_DATABASE = 81, "UNKNOWN_DATABASE"
 READONLY = 164, "READONLY"
 ACCESS_DENIED = 497, "ACCESS_DENIED"
 
@@ -121,7 +122,12 @@ def take(client: Client, database: str, step: Migration) -> None:
 
 
 def _is_current(client: Client, database: str) -> bool:
-    done = applied(client, database)
+    try:
+        done = applied(client, database)
+    except ClickHouseError as exc:
+        if _is(exc, UNKNOWN_DATABASE):  # the client's own, which need not exist yet
+            return False
+        raise
     if done is None:
         return False
     _refuse_newer(done, database)

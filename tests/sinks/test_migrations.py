@@ -124,7 +124,7 @@ def test_from_every_level_by_several_at_once(door: Door, client: Client) -> None
         database = database_of(client, level)
 
         def one(_: int, database: str = database) -> list[int]:
-            own = connect(door.address)
+            own = connect(door.address, database)  # as a worker does, also where it does not exist yet
             try:
                 return [step.number for step in migrate(own, database)]
             finally:
