@@ -75,6 +75,9 @@ class Settings(BaseSettings):
     clickhouse_ca_file: Path | None = Field(
         None, description="CA certificates (PEM) that ClickHouse's is signed by, with https [default: the system's]"
     )
+    clickhouse_replicated: bool = Field(
+        False, description="Make the database one that ClickHouse keeps alike on all replicas of a shard."
+    )
     database: str = Field("pingstream", description="ClickHouse database.")
     data_dir: Path = Field(Path("pingstream-data"), description="Folder for everything that is kept on this machine.")
     secrets_dir: Path = Field(

@@ -111,7 +111,9 @@ async def _start(settings: Settings, client: Callable[[], Client], worker: Worke
     await wait_for_broker(settings, patience=WAIT_SECONDS, say=log.warning)
     connection = await _wait_for_clickhouse(client)
     try:
-        taken = await asyncio.to_thread(migrate, connection, settings.database)
+        taken = await asyncio.to_thread(
+            migrate, connection, settings.database, replicated=settings.clickhouse_replicated
+        )
     finally:
         connection.close()
     if taken:

@@ -1,7 +1,7 @@
 """Secrets of a compose project: made once, each where only the services that need it see it.
 
-`python -m deploy.compose.secrets FOLDER` fills the folders `pingstream`, `clickhouse` and `grafana` in FOLDER. What is
-there stays, so a key or a password of one's own can be put there before.
+`python -m deploy.compose.secrets FOLDER` fills the folders `pingstream`, `clickhouse`, `prometheus` and `grafana` in FOLDER.
+What is there stays, so a key or a password of one's own can be put there before.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ def make(folder: Path) -> None:
     """Makes what is missing.
 
     `pingstream/` has settings of the program as files, `grafana/` the passwords of its administrator and of its
-    ClickHouse user, `clickhouse/` the users of ClickHouse with the hashes of their passwords.
+    ClickHouse user, `clickhouse/` the users of ClickHouse with the hashes of their passwords, `prometheus/` the token that
+    workers ask for.
 
     Args:
-        folder: has the three folders, or gets them.
+        folder: has the four folders, or gets them.
 
     Raises:
         OSError: it cannot be written.
@@ -37,6 +38,8 @@ def make(folder: Path) -> None:
     password = quote(secrets.token_urlsafe(_BYTES), safe="")
     dsn = once(folder / "pingstream" / "pingstream_clickhouse", f"http://pingstream:{password}@{CLICKHOUSE}")
     once(folder / "grafana" / "admin_password", secrets.token_urlsafe(_BYTES))
+    token = once(folder / "pingstream" / "pingstream_web_token", secrets.token_urlsafe(_BYTES))
+    write(folder / "prometheus" / "web_token", token)
     reader = once(folder / "grafana" / "clickhouse_password", secrets.token_urlsafe(_BYTES))
     users = Template(_USERS.read_text()).substitute(
         pingstream=_sha256(unquote(urlsplit(dsn).password or "")), grafana=_sha256(reader)

@@ -25,7 +25,13 @@ ENGINES = {
     "replacing": "ReplacingMergeTree",
     "replacing_version": "ReplacingMergeTree(version)",
     "replacing_row_version": "ReplacingMergeTree(row_version)",
+    "replacing_made_at": "ReplacingMergeTree(made_at)",
 }
+"""What the statements call the engines of tables. In a replicated database each is its replicated kind."""
+
+REPLICATED = "Replicated('/clickhouse/databases/{database}', '{{shard}}', '{{replica}}')"
+"""The engine of a database that ClickHouse keeps alike on all replicas of a shard: tables, views, and what is done to them. The
+names in braces are macros of the servers' configuration."""
 
 
 LOCK = "schema_lock"
@@ -76,8 +82,12 @@ def applied(client: Client, database: str) -> int | None:
     return int(rows[0][0])
 
 
-def migrate(client: Client, database: str) -> list[Migration]:
+def migrate(client: Client, database: str, *, replicated: bool = False) -> list[Migration]:
     """Brings the database to the current schema; returns the steps that were taken. Several may do so at once.
+
+    Args:
+        replicated: whether a database that is made is one of the replicas of a shard. Tables are replicated where their
+            database is, whoever made it.
 
     Raises:
         SchemaError: the database has a newer schema, or is to be changed by a user who may not.
@@ -85,7 +95,7 @@ def migrate(client: Client, database: str) -> list[Migration]:
     if _is_current(client, database):
         return []
     try:
-        client.command(f"CREATE DATABASE IF NOT EXISTS {database}", use_database=False)
+        client.command(create_database(database, replicated), use_database=False)
         with _locked(client, database):
             return _bring_up_to_date(client, database)
     except ClickHouseError as exc:
@@ -97,12 +107,16 @@ def migrate(client: Client, database: str) -> list[Migration]:
         raise
 
 
+def create_database(database: str, replicated: bool) -> str:
+    """The statement that makes the database."""
+    engine = f" ENGINE = {REPLICATED.format(database=database)}" if replicated else ""
+    return f"CREATE DATABASE IF NOT EXISTS {database}{engine}"
+
+
 def _bring_up_to_date(client: Client, database: str) -> list[Migration]:
     """Under the lock."""
-    client.command(
-        f"CREATE TABLE IF NOT EXISTS {database}.schema_migration (number UInt32, name String, applied_at DateTime('UTC') DEFAULT now()) "
-        "ENGINE = ReplacingMergeTree ORDER BY number"
-    )
+    for statement in statements(_MIGRATION_TABLE, database, _is_replicated(client, database)):
+        client.command(statement)
     done = applied(client, database) or 0
     _refuse_newer(done, database)
     taken = [step for step in migrations() if step.number > done]
@@ -115,7 +129,7 @@ def _bring_up_to_date(client: Client, database: str) -> list[Migration]:
 
 def take(client: Client, database: str, step: Migration) -> None:
     """Takes a step, and notes that it is taken."""
-    for statement in _statements(step.sql, database):
+    for statement in statements(step.sql, database, _is_replicated(client, database)):
         _still_here(client, database)
         client.command(statement)
     client.command(f"INSERT INTO {database}.schema_migration (number, name) VALUES ({step.number}, '{step.name}')")
@@ -221,10 +235,9 @@ def _views_are_made(client: Client, database: str) -> bool:
 
 def _make_views(client: Client, database: str) -> None:
     texts, digest = _views()
-    client.command(
-        f"CREATE TABLE IF NOT EXISTS {database}.schema_views (views UInt32, digest String, made_at DateTime64(6, 'UTC') DEFAULT now64(6)) "
-        "ENGINE = ReplacingMergeTree(made_at) ORDER BY tuple()"
-    )
+    replicated = _is_replicated(client, database)
+    for statement in statements(_VIEWS_TABLE, database, replicated):
+        client.command(statement)
     # ClickHouse keeps this setting of a user and, by a setting of the server, does not look at it. A view of its definer shows
     # what it shows to users who may not read the tables beneath.
     security = client.query("SELECT getSetting('default_normal_view_sql_security')").first_row[0]
@@ -241,8 +254,29 @@ def _make_views(client: Client, database: str) -> None:
     )
 
 
-def _statements(sql: str, database: str) -> Iterator[str]:
-    names = {"database": database, **ENGINES}
+_MIGRATION_TABLE = """
+CREATE TABLE IF NOT EXISTS {database}.schema_migration
+(number UInt32, name String, applied_at DateTime('UTC') DEFAULT now())
+ENGINE = {replacing} ORDER BY number
+"""
+_VIEWS_TABLE = """
+CREATE TABLE IF NOT EXISTS {database}.schema_views
+(views UInt32, digest String, made_at DateTime64(6, 'UTC') DEFAULT now64(6))
+ENGINE = {replacing_made_at} ORDER BY tuple()
+"""
+
+
+def _is_replicated(client: Client, database: str) -> bool:
+    rows = client.query(
+        "SELECT engine FROM system.databases WHERE name = {database:String}", parameters={"database": database}
+    ).result_rows
+    return bool(rows) and rows[0][0] == "Replicated"
+
+
+def statements(sql: str, database: str, replicated: bool) -> Iterator[str]:
+    """Each statement of a text, with its names filled in."""
+    kind = "Replicated" if replicated else ""
+    names = {"database": database} | {name: kind + engine for name, engine in ENGINES.items()}
     for statement in sql.split(";\n"):
         bare = "\n".join(line for line in statement.splitlines() if not line.startswith("--")).strip().rstrip(";")
         if bare:

@@ -280,16 +280,16 @@ def test_what_it_starts_runs(tmp_path: Path, clickhouse: str) -> None:
         sent = int(re.findall(r"([\d,]+) messages", emitter.log())[-1].replace(",", ""))
         for worker in workers:
             assert healthy(worker.address.rsplit(":", 1)[1])
-        wait_until(
-            lambda: sum(sum(w.outcomes().values()) for w in workers) >= sent, "all messages are read", 60, pause=0.2
-        )
-        assert all(sum(worker.outcomes().values()) for worker in workers), "both have partitions"
+            assert worker.get("/metrics")[0] == 401, "not without the token"
         with prometheus(tmp_path, [worker.address.removeprefix("http://") for worker in workers]) as address:
-            query = urllib.parse.quote("sum(pingstream_ready)")
-            wait_until(
-                lambda: [float(row["value"][1]) for row in ask(f"{address}/api/v1/query?query={query}")["data"]["result"]] == [2.0],
-                "Prometheus has both workers", 30,
-            )  # fmt: skip
+            query = urllib.parse.quote("sum by (instance) (pingstream_events_total)")
+
+            def read() -> list[float]:
+                found = ask(f"{address}/api/v1/query?query={query}")["data"]["result"]
+                return [float(row["value"][1]) for row in found]
+
+            wait_until(lambda: sum(read()) >= sent, "Prometheus has seen all messages", 60, pause=0.2)
+            assert len(read()) == 2 and all(read()), "both workers have partitions"
             assert ask(f"{address}/api/v1/rules")["data"]["groups"]
         client = connect(clickhouse, "pingstream")
         assert client.query("SELECT count() FROM kpi_mau").result_rows[0][0] > 0
@@ -298,8 +298,9 @@ def test_what_it_starts_runs(tmp_path: Path, clickhouse: str) -> None:
             worker.signal(signal.SIGTERM)
         assert [worker.wait(30) for worker in workers] == [0, 0]
         assert not healthy("1")
-        password = urllib.parse.urlsplit(clickhouse).password
-        assert password and not any(password in worker.log() for worker in workers)
+        for file in (tmp_path / "secrets" / "pingstream").iterdir():
+            secret = urllib.parse.urlsplit(file.read_text().strip()).password or file.read_text().strip()
+            assert not any(secret in worker.log() for worker in workers)
 
 
 def healthy(port: str) -> bool:
@@ -319,7 +320,10 @@ class prometheus:
         for name, address in zip(WORKERS, workers, strict=True):
             assert f"{name}:8088" in config
             config = config.replace(f"{name}:8088", address)
-        (folder / "prometheus.yml").write_text(config.replace("scrape_interval: 10s", "scrape_interval: 1s"))
+        for said, here in {"10s": "1s", "/run/secrets": str(folder / "secrets" / "prometheus")}.items():
+            assert said in config
+            config = config.replace(said, here)
+        (folder / "prometheus.yml").write_text(config)
         shutil.copy(ROOT / "deploy/prometheus/alerts.yml", folder)
         moved = {
             "/etc/prometheus/prometheus.yml": str(folder / "prometheus.yml"), "/prometheus": str(folder / "prometheus"),

@@ -9,7 +9,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from sinks.clickhouse.connection import open_engine
-from sinks.clickhouse.schema import SchemaError, applied, current, migrate, migrations
+from sinks.clickhouse.schema import SchemaError, applied, create_database, current, migrate, migrations, statements
 
 
 @pytest.fixture
@@ -49,6 +49,18 @@ def test_a_newer_database_is_refused(client: Client) -> None:
     client.command("INSERT INTO pingstream.schema_migration (number, name) VALUES (9999, 'of the future')")
     with pytest.raises(SchemaError, match="newer Pingstream"):
         migrate(client, "pingstream")
+
+
+def test_the_replicated_schema_is_read_by_the_engine(client: Client) -> None:
+    """No server with replicas is at hand: its own parser takes every statement, and nothing is left that is on one replica alone."""
+    made = [create_database("metrics", replicated=True)]
+    made += [statement for step in migrations() for statement in statements(step.sql, "metrics", True)]
+    for statement in made:
+        assert client.query(f"EXPLAIN AST {statement}").result_rows
+    tables = [statement for statement in made if statement.startswith("CREATE TABLE")]
+    assert len(tables) > 8
+    assert all("ENGINE = ReplicatedReplacingMergeTree" in statement for statement in tables)
+    assert "ENGINE = Replicated('/clickhouse/databases/metrics', '{shard}', '{replica}')" in made[0]
 
 
 def test_every_view_says_what_it_is_and_answers(client: Client) -> None:

@@ -160,7 +160,7 @@ def schema_older_than_the_program(stage: Stage) -> None:
         )
         steps = schema.migrations()
         for step in steps[: stage.chance.randint(1, len(steps) - 1)]:
-            for statement in schema._statements(step.sql, "pingstream"):
+            for statement in schema.statements(step.sql, "pingstream", False):
                 client.command(statement)
             client.command(
                 f"INSERT INTO pingstream.schema_migration (number, name) VALUES ({step.number}, '{step.name}')"
