@@ -245,7 +245,7 @@ def _make_views(client: Client, database: str) -> None:
     for sql in texts:
         definition = " ".join(line.removeprefix("--").strip() for line in sql.splitlines() if line.startswith("--"))
         _still_here(client, database)
-        for statement in _statements(sql, database):
+        for statement in statements(sql, database, replicated):
             statement = re.sub(r"^(CREATE OR REPLACE VIEW \S+)", rf"\1{definer}", statement)
             client.command(statement + "\nCOMMENT '" + definition.replace("'", "''") + "'")
     client.command(
