@@ -104,6 +104,9 @@ VALUES: Mapping[str, dict[str, Any]] = {
         "tolerations": [{"key": "dedicated", "operator": "Exists"}],
         "affinity": {"nodeAffinity": {}},
     },
+    "the page's example": yaml.safe_load(
+        re.search(r"```yaml\n# pingstream.yaml\n(.*?)```", chart.PAGE.read_text(), re.DOTALL)[1]  # type: ignore[index]
+    ),
     "existing secrets": {
         "persistence": {"enabled": False},
         "settings": {"kafka_security_protocol": "SASL_PLAINTEXT", "kafka_security_username": "worker"},
@@ -259,6 +262,7 @@ def test_which_objects_there_are() -> None:
     usual = always | {"ServiceAccount", "PodDisruptionBudget", "NetworkPolicy"}
     assert set(rendered("defaults")) == usual
     assert set(rendered("smallest")) == always
+    assert set(rendered("the page's example")) == usual | {"ServiceMonitor", "PrometheusRule"}
     assert set(rendered("existing secrets")) == usual | {"ScaledObject", "TriggerAuthentication"}
     assert set(rendered("everything")) == usual | OPERATORS | {"Secret"}
 
