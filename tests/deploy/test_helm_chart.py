@@ -410,6 +410,7 @@ def test_prometheus_gets_the_workers_and_the_rules(tmp_path: Path) -> None:
         endpoint["port"] in {port["name"] for port in objects["Service"]["spec"]["ports"]}
         and endpoint["path"] == "/metrics"
     )
+    assert endpoint["authorization"]["credentials"] == {"name": "figures", "key": "web_token"}
     assert objects["Service"]["spec"]["publishNotReadyAddresses"]
     spec = objects["PrometheusRule"]["spec"]
     assert spec["groups"] == [group for text in chart.rules().values() for group in yaml.safe_load(text)["groups"]]
@@ -432,6 +433,7 @@ def test_prometheus_gets_the_workers_and_the_rules(tmp_path: Path) -> None:
             {"settings": {"kafka_security_protocol": "SASL_SSL"}},
             "kafka_security_username and secrets.kafka_security_password",
         ),
+        ({"serviceMonitor": {"enabled": True}, "secrets": {"web_token": {"existingSecret": ""}}}, "secrets.web_token"),
         ({"keda": {"minReplicas": 5}}, "keda.maxReplicas"),
     ],
     ids=json.dumps,
