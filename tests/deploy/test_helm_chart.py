@@ -44,6 +44,7 @@ OTHER = {
     "kafka_security_protocol": "SASL_SSL",
     "kafka_security_mechanism": "SCRAM-SHA-256",
     "kafka_security_username": "worker",
+    "clickhouse_replicated": True,
     "database": "usage",
     "data_dir": "/data",
     "secrets_dir": "/secrets",
