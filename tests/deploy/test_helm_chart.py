@@ -44,6 +44,7 @@ OTHER = {
     "kafka_security_protocol": "SASL_SSL",
     "kafka_security_mechanism": "SCRAM-SHA-256",
     "kafka_security_username": "worker",
+    "clickhouse_replicated": True,
     "database": "usage",
     "data_dir": "/data",
     "secrets_dir": "/secrets",
@@ -104,6 +105,9 @@ VALUES: Mapping[str, dict[str, Any]] = {
         "tolerations": [{"key": "dedicated", "operator": "Exists"}],
         "affinity": {"nodeAffinity": {}},
     },
+    "the page's example": yaml.safe_load(
+        re.search(r"```yaml\n# pingstream.yaml\n(.*?)```", chart.PAGE.read_text(), re.DOTALL)[1]  # type: ignore[index]
+    ),
     "existing secrets": {
         "persistence": {"enabled": False},
         "settings": {"kafka_security_protocol": "SASL_PLAINTEXT", "kafka_security_username": "worker"},
@@ -259,6 +263,7 @@ def test_which_objects_there_are() -> None:
     usual = always | {"ServiceAccount", "PodDisruptionBudget", "NetworkPolicy"}
     assert set(rendered("defaults")) == usual
     assert set(rendered("smallest")) == always
+    assert set(rendered("the page's example")) == usual | {"ServiceMonitor", "PrometheusRule"}
     assert set(rendered("existing secrets")) == usual | {"ScaledObject", "TriggerAuthentication"}
     assert set(rendered("everything")) == usual | OPERATORS | {"Secret"}
 
@@ -406,6 +411,7 @@ def test_prometheus_gets_the_workers_and_the_rules(tmp_path: Path) -> None:
         endpoint["port"] in {port["name"] for port in objects["Service"]["spec"]["ports"]}
         and endpoint["path"] == "/metrics"
     )
+    assert endpoint["authorization"]["credentials"] == {"name": "figures", "key": "web_token"}
     assert objects["Service"]["spec"]["publishNotReadyAddresses"]
     spec = objects["PrometheusRule"]["spec"]
     assert spec["groups"] == [group for text in chart.rules().values() for group in yaml.safe_load(text)["groups"]]
@@ -428,6 +434,7 @@ def test_prometheus_gets_the_workers_and_the_rules(tmp_path: Path) -> None:
             {"settings": {"kafka_security_protocol": "SASL_SSL"}},
             "kafka_security_username and secrets.kafka_security_password",
         ),
+        ({"serviceMonitor": {"enabled": True}, "secrets": {"web_token": {"existingSecret": ""}}}, "secrets.web_token"),
         ({"keda": {"minReplicas": 5}}, "keda.maxReplicas"),
     ],
     ids=json.dumps,
