@@ -1,6 +1,6 @@
 """Secrets of a compose project: made once, each where only the services that need it see it.
 
-`python -m deploy.compose.secrets FOLDER` fills the folders `pingstream`, `clickhouse` and `grafana` in FOLDER. What is
+`python -m deploy.compose.secrets FOLDER` fills the folders `pingstream`, `prometheus`, `clickhouse` and `grafana` in FOLDER. What is
 there stays, so a key or a password of one's own can be put there before.
 """
 
@@ -24,16 +24,18 @@ _BYTES = 24
 def make(folder: Path) -> None:
     """Makes what is missing.
 
-    `pingstream/` has settings of the program as files, `grafana/` the passwords of its administrator and of its
+    `pingstream/` has settings of the program as files, `prometheus/` the token of its metrics, `grafana/` the passwords of its administrator and of its
     ClickHouse user, `clickhouse/` the users of ClickHouse with the hashes of their passwords.
 
     Args:
-        folder: has the three folders, or gets them.
+        folder: has the four folders, or gets them.
 
     Raises:
         OSError: it cannot be written.
     """
     once(folder / "pingstream" / "pingstream_pseudonym_key", secrets.token_urlsafe(_BYTES))
+    token = once(folder / "pingstream" / "pingstream_web_token", secrets.token_urlsafe(_BYTES))
+    write(folder / "prometheus" / "web_token", token)
     password = quote(secrets.token_urlsafe(_BYTES), safe="")
     dsn = once(folder / "pingstream" / "pingstream_clickhouse", f"http://pingstream:{password}@{CLICKHOUSE}")
     once(folder / "grafana" / "admin_password", secrets.token_urlsafe(_BYTES))

@@ -130,6 +130,10 @@ def test_prometheus_looks_at_each_worker_and_has_the_rules() -> None:
     assert targets == [f"{name}:{port}" for name in WORKERS]
     mounted = {volume.split(":")[1] for volume in SERVICES["prometheus"]["volumes"]}
     assert {f"/etc/prometheus/{name}" for name in [*config["rule_files"], "prometheus.yml"]} <= mounted
+    token = config["scrape_configs"][0]["authorization"]["credentials_file"]
+    assert (
+        token == "/run/secrets/web_token" and "secrets-prometheus:/run/secrets:ro" in SERVICES["prometheus"]["volumes"]
+    )
 
 
 def test_the_image_has_what_it_names() -> None:
@@ -273,6 +277,7 @@ def test_what_it_starts_runs(tmp_path: Path, clickhouse: str) -> None:
             for name in WORKERS
         ]
         for worker in workers:
+            worker.token = (tmp_path / "secrets" / "prometheus" / "web_token").read_text().strip()
             worker.wait_ready()
         command = [*SERVICES["emitter"]["command"][:-1], "4"]
         with Process(command, tmp_path, tmp_path / "emitter.log", variables=variables("emitter")) as emitter:
@@ -299,7 +304,7 @@ def test_what_it_starts_runs(tmp_path: Path, clickhouse: str) -> None:
         assert [worker.wait(30) for worker in workers] == [0, 0]
         assert not healthy("1")
         password = urllib.parse.urlsplit(clickhouse).password
-        assert password and not any(password in worker.log() for worker in workers)
+        assert password and not any(secret in worker.log() for worker in workers for secret in (password, worker.token))
 
 
 def healthy(port: str) -> bool:
@@ -325,6 +330,7 @@ class prometheus:
             "/etc/prometheus/prometheus.yml": str(folder / "prometheus.yml"), "/prometheus": str(folder / "prometheus"),
             "0.0.0.0:9090": "127.0.0.1:0",
         }  # fmt: skip
+        config = config.replace("/run/secrets/", f"{folder}/secrets/prometheus/")
         flags = [flag.split("=", 1) for flag in SERVICES["prometheus"]["command"]]
         arguments = [f"{name}={moved.get(value, value)}" for name, value in flags]
         self._process = Process(

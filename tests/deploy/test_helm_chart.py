@@ -406,6 +406,7 @@ def test_prometheus_gets_the_workers_and_the_rules(tmp_path: Path) -> None:
         endpoint["port"] in {port["name"] for port in objects["Service"]["spec"]["ports"]}
         and endpoint["path"] == "/metrics"
     )
+    assert endpoint["authorization"]["credentials"] == {"name": "figures", "key": "web_token"}
     assert objects["Service"]["spec"]["publishNotReadyAddresses"]
     spec = objects["PrometheusRule"]["spec"]
     assert spec["groups"] == [group for text in chart.rules().values() for group in yaml.safe_load(text)["groups"]]
@@ -423,6 +424,7 @@ def test_prometheus_gets_the_workers_and_the_rules(tmp_path: Path) -> None:
         ({"settings": {"partitions": "4"}}, "settings.partitions"),
         ({"secrets": {"pseudonym_key": {"existingSecret": ""}}}, "secrets.pseudonym_key needs"),
         ({"secrets": {"clickhouse": {"existingSecret": ""}}}, "secrets.clickhouse needs"),
+        ({"serviceMonitor": {"enabled": True}}, "needs secrets.web_token"),
         ({"secrets": {"clickhouse": {"value": "chdb:///x"}}}, "secrets.clickhouse needs"),
         (
             {"settings": {"kafka_security_protocol": "SASL_SSL"}},
