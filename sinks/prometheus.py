@@ -95,6 +95,21 @@ class Metrics:
         )
         self.ready.set(0)
 
+    def totals(self) -> dict[str, int]:
+        """What was done since the start: messages judged, letters and rows that were taken."""
+        counters = {"messages": self.events, "dead_letters": self.dead_letters, "rows": self.sink_rows}
+        return {
+            name: int(
+                sum(
+                    sample.value
+                    for found in counter.collect()
+                    for sample in found.samples
+                    if sample.name.endswith("_total")
+                )
+            )
+            for name, counter in counters.items()
+        }
+
     def text(self) -> tuple[bytes, str]:
         """The page of `/metrics` and its content type."""
         return generate_latest(self.registry), CONTENT_TYPE_LATEST

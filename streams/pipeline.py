@@ -284,7 +284,11 @@ class Pipeline(Generic[B, F]):
         self._told = {}
         await self._note_gaps()
         self._side.taken_over()
-        log.info("partitions taken over", topic=self._topic, partitions=partitions, generation=generation)
+        records, seconds = store.end_recovery()
+        log.info(
+            "partitions taken over", topic=self._topic, partitions=partitions, generation=generation, recovered_records=records,
+            recovery_seconds=round(seconds, 2),
+        )  # fmt: skip
 
     async def _outlives_a_session(self, generation: int) -> bool:
         """Whether our generation stands, where state is of a later one: then the group has begun anew. A worker that was

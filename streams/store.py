@@ -7,6 +7,7 @@ a delete has no version.
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -32,6 +33,10 @@ class Store(memory.Store):  # type: ignore[misc]
         """The highest epoch in what was recovered."""
         self.ends: dict[int, int] = {}
         """Offset behind the last record that was recovered, of each partition that has one."""
+        self.recovered = 0
+        """Records that were recovered since the partitions were taken over last."""
+        self.recovering_since: float | None = None
+        """When the first of them came, by the monotonic clock."""
 
     def _clear(self) -> None:
         super()._clear()
@@ -45,7 +50,10 @@ class Store(memory.Store):  # type: ignore[misc]
         self, batch: Iterable[EventT], to_key: Callable[[Any], Any], to_value: Callable[[Any], Any]
     ) -> None:
         """Takes recovered records; one that is older than what is there stays out."""
+        if self.recovering_since is None:
+            self.recovering_since = time.monotonic()
         for event in batch:
+            self.recovered += 1
             message = event.message
             key, value, partition = message.key, message.value, message.partition
             values = self._partitions[partition]
@@ -64,6 +72,12 @@ class Store(memory.Store):  # type: ignore[misc]
                 else:
                     self.late[partition].discard(key)
                     self._epochs[partition] = value[EPOCH]
+
+    def end_recovery(self) -> tuple[int, float]:
+        """Records that were recovered, and seconds since the first of them; the count begins anew."""
+        records, since = self.recovered, self.recovering_since
+        self.recovered, self.recovering_since = 0, None
+        return records, time.monotonic() - since if since is not None else 0.0
 
     def of_partition(self, partition: int) -> dict[bytes, bytes]:
         """The values of a partition, live: `put` changes them."""

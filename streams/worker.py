@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -108,13 +109,14 @@ class Worker:
         self._stop = asyncio.Event()
         self._letters: list[Letters] = []
         self._ended: str | None = None
+        self._asked = False
         self._leaving = False
         """Faust is being stopped: what a pipeline still asks of it fails."""
         self.metrics = Metrics(version("pingstream"))
 
     async def run(self) -> int:
         """Returns the exit code. Topics are made when they are missing; the broker must answer."""
-        settings = self._settings
+        settings, begun = self._settings, time.monotonic()
         compiled = asyncio.create_task(asyncio.to_thread(example.run))
         lanes = await self._topics()
         ends = await self._ends(lanes)
@@ -146,6 +148,8 @@ class Worker:
             partitions={lane.topic: lane.partitions for lane in lanes},
             metrics=f"{web.address}/metrics",
         )
+        if not settings.shows_metrics:
+            log.warning("metrics need a token beyond loopback: set PINGSTREAM_WEB_TOKEN", host=settings.web_host)
         self._handle_signals()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
@@ -173,10 +177,9 @@ class Worker:
             await letters.close()
         for sink in rows:
             sink.close()
-        if self._ended is not None:
-            return 1
-        log.info("worker ends", reason="drained" if self._drain else "asked to")
-        return 0
+        reason = self._ended or ("drained" if self._drain and not self._asked else "asked to")
+        log.info("worker has ended", reason=reason, seconds=round(time.monotonic() - begun, 1), **self.metrics.totals())
+        return 0 if self._ended is None else 1
 
     def _producer(self, **more: Any) -> AIOKafkaProducer:
         return AIOKafkaProducer(
@@ -282,7 +285,12 @@ class Worker:
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop.set)
+            loop.add_signal_handler(number, self._asked_to_stop, number)
+
+    def _asked_to_stop(self, number: int) -> None:
+        log.info("asked to stop; ending after the flush that is under way", signal=signal.Signals(number).name)
+        self._asked = True
+        self._stop.set()
 
     def _pipeline_ended(self, work: asyncio.Task[None]) -> None:
         if not work.cancelled() and isinstance(error := work.exception(), StateError):

@@ -167,8 +167,13 @@ class Process:
 
 
 class WorkerProcess(Process):
-    """A worker with a web end on a port of its own."""
+    """A worker with a web end on a port of its own.
 
+    Attributes:
+        token: what its metrics ask for, '' for nothing.
+    """
+
+    token = ""
     _address = ""
 
     @property
@@ -186,7 +191,9 @@ class WorkerProcess(Process):
     def get(self, path: str) -> tuple[int, str]:
         """(status, text) of a page; status 0 when nobody answers."""
         try:
-            with urllib.request.urlopen(f"{self.address}{path}", timeout=10) as answer:
+            headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+            request = urllib.request.Request(f"{self.address}{path}", headers=headers)
+            with urllib.request.urlopen(request, timeout=10) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as refused:
             return refused.code, refused.read().decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import sys
 from importlib.abc import MetaPathFinder
@@ -35,6 +36,7 @@ def prepare() -> None:
 def leave(code: int) -> NoReturn:
     """Ends the process, once everything is closed: to take the interpreter and all that it has loaded apart takes a quarter of a
     second."""
+    logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

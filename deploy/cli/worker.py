@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -70,6 +72,7 @@ def command(settings: Settings, drain: bool, new_key: bool) -> NoReturn:
       PINGSTREAM_CLICKHOUSE=http://127.0.0.1:8123 pingstream worker
     """
     configure(settings.log_format)
+    log.info("worker starts", version=version("pingstream"), process=os.getpid(), settings=settings.public())
     key = pseudonym_key(settings)
     path = settings.embedded_path
     if path is None:

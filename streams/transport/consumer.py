@@ -11,12 +11,15 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from typing import Any
 
+import structlog
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode.services import WaitResults
 
 from streams.transport.stepping import first_step
 from streams.transport.unpacking import AsTheyCome
+
+log = structlog.get_logger("pingstream.transport")
 
 FETCH_WAIT_MS = 100
 """How long a broker may hold a fetch of partitions that have nothing new. aiokafka has one fetch at a time under way to a
@@ -149,7 +152,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             try:
                 await self.perform_seek()
             except Exception as exc:
-                self.log.warning("could not seek while the flow is stopped: %r", exc)
+                log.warning("could not seek while the flow is stopped", error=repr(exc))
             return
         generation = self.app.consumer_generation_id
         for tp, batch in records.items():
@@ -202,17 +205,20 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         """Seeks back once. If the broker then begins at `got` again, the records between are gone from the log (retention,
         compaction, transaction markers): loud, and accepted."""
         if self._sought.get(tp) == wanted:
-            self.log.error(
-                "%s: offsets %d to %d are not in the log any more; going on behind them", tp, wanted, got - 1
-            )
+            log.error(
+                "records are not in the log any more; going on behind them",
+                topic=tp.topic, partition=tp.partition, first_offset=wanted, last_offset=got - 1,
+            )  # fmt: skip
             return True
         self._sought[tp] = wanted
         self.holes += 1
-        self.log.warning("%s: fetched %d instead of %d, seeking back", tp, got, wanted)
+        log.warning(
+            "fetched behind a hole, seeking back", topic=tp.topic, partition=tp.partition, offset=wanted, fetched=got
+        )
         try:
             await self._thread.seek_wait({tp: wanted})
         except Exception as exc:
-            self.log.warning("could not seek %s back to %d: %r", tp, wanted, exc)
+            log.warning("could not seek back", topic=tp.topic, partition=tp.partition, offset=wanted, error=repr(exc))
             self._sought.pop(tp, None)
         return False
 

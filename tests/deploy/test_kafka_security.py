@@ -136,10 +136,28 @@ def a_worker_drains(cluster: Cluster, folder: Path) -> None:
         assert worker.wait(120) == 0, worker.log()[-4000:]
         log = worker.log()
     assert PASSWORD not in log and KEY not in log
+    its_log_tells_what_happened(log)
     with site.tables() as client:
         rows = client.query("SELECT count() FROM pingstream.usage_ping").result_rows
     # Each door has let the same ping in before; sent again, it is one.
     assert rows[0][0] >= sum(sent.values()) // 2
+
+
+def its_log_tells_what_happened(log: str) -> None:
+    """One line an event: with which settings it started, what it took over and recovered, why it ended and what was done."""
+    lines = [json.loads(line) for line in log.splitlines()]
+    told = {line["event"]: line for line in lines}
+    assert {line["level"] for line in lines} == {"info"}, "nothing is said of what is as it should be"
+    assert len(lines) <= 8
+    starts = told["worker starts"]
+    assert starts["settings"]["kafka_security_protocol"] == "SASL_SSL"
+    assert starts["settings"].keys().isdisjoint({"kafka_security_password", "pseudonym_key"})
+    assert told["worker started"]["partitions"] == {"usage-pings": 4, "billing-events": 4}
+    assert told["partitions taken over"]["partitions"] == [0, 1, 2, 3]
+    assert told["partitions taken over"].keys() >= {"topic", "recovered_records", "recovery_seconds"}
+    ended = lines[-1]
+    assert (ended["event"], ended["reason"]) == ("worker has ended", "drained")
+    assert ended["messages"] > 0 and ended["rows"] > 0
 
 
 def refusals(cluster: Cluster) -> list[tuple[dict[str, str], list[str]]]:

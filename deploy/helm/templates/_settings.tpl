@@ -59,6 +59,9 @@
 {{- fail (printf "settings.kafka_security_protocol %s needs settings.kafka_security_username and secrets.kafka_security_password" .Values.settings.kafka_security_protocol) }}
 {{- end }}
 {{- end }}
+{{- if and .Values.serviceMonitor.enabled (not (include "pingstream.secretKeyRef" (dict "root" . "name" "web_token"))) }}
+{{- fail "serviceMonitor.enabled needs secrets.web_token, an existingSecret or a value: metrics are for who shows it" }}
+{{- end }}
 {{- if gt (int .Values.keda.minReplicas) (int .Values.keda.maxReplicas) }}
 {{- fail "keda.minReplicas is more than keda.maxReplicas" }}
 {{- end }}
