@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import click
 import structlog
@@ -20,7 +20,6 @@ from tenacity import (
     wait_exponential,
 )
 
-from deploy.cli import lean
 from deploy.cli.errors import Failure, WrongUse
 from deploy.cli.options import with_settings
 from deploy.clickhouse.door import Door
@@ -57,7 +56,7 @@ WAIT_SECONDS = 600.0
     help="Go on with another pseudonym key than the state was made with. Users of before count as others for 28 days.",
 )
 @with_settings
-def command(settings: Settings, drain: bool, new_key: bool) -> NoReturn:
+def command(settings: Settings, drain: bool, new_key: bool) -> int:
     """One worker, one process: usage pings from Kafka, exact figures into ClickHouse and Prometheus.
 
     It waits for a broker and for ClickHouse, makes missing topics, and brings the schema up to date. Ctrl-C ends it in
@@ -73,7 +72,7 @@ def command(settings: Settings, drain: bool, new_key: bool) -> NoReturn:
     key = pseudonym_key(settings)
     path = settings.embedded_path
     if path is None:
-        lean.leave(_run(settings, key, lambda: connect(settings.clickhouse_dsn, settings.database), drain, new_key))
+        return _run(settings, key, lambda: connect(settings.clickhouse_dsn, settings.database), drain, new_key)
     try:
         engine = open_engine(path)
     except EngineInUse as exc:
@@ -86,8 +85,7 @@ def command(settings: Settings, drain: bool, new_key: bool) -> NoReturn:
     with engine, Door(engine.path, port=0, password=password) as door:
         # Lets `pingstream sql` and `kpi` ask the engine while this process holds it.
         engine.publish_door(door.address, password)
-        code = _run(settings, key, lambda: engine.client(settings.database), drain, new_key)
-    lean.leave(code)
+        return _run(settings, key, lambda: engine.client(settings.database), drain, new_key)
 
 
 def _run(settings: Settings, key: bytes, client: Callable[[], Client], drain: bool, new_key: bool) -> int:
