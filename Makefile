@@ -33,6 +33,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@$(BIN)/python -m deploy.kafka.distribution
+	@$(BIN)/python -m compileall -q schemas streams sinks deploy
 	@$(BIN)/python -m streams.ledger.kernels
 	@touch $@
 

@@ -1,4 +1,5 @@
-"""What makes a worker's start and end cheap: half of their processor time went to things that no worker needs."""
+"""What makes the start and the end of a command cheap: of a worker's, half of the processor time went to things that it does not
+need."""
 
 from __future__ import annotations
 
@@ -6,6 +7,8 @@ import gc
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
 from typing import NoReturn
 
@@ -22,15 +25,21 @@ class _Without(MetaPathFinder):
             raise ModuleNotFoundError(f"a worker does without {fullname}", name=fullname)
 
 
-def prepare() -> None:
-    """Call it once, before anything large is loaded. Cycles of garbage are looked for again after `gc.enable()`."""
+@contextmanager
+def loading(command: str) -> Iterator[None]:
+    """Around the import of a command. A worker enables the search for cycles of garbage itself, once all of it is loaded."""
     gc.disable()  # what is loaded stays, and looking through it again and again takes a tenth of a second
     # numpy's BLAS starts a thread for each core, and nothing is multiplied here.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # pyarrow imports pandas with the first array it makes, which takes half a second, in which no partition goes on, and tens of
-    # megabytes; structlog imports rich, for tracebacks in colours.
-    sys.meta_path.insert(0, _Without("pandas", "rich"))
-    _import_aiohttp()
+    if command == "worker":
+        # pyarrow imports pandas with the first array it makes, which takes half a second, in which no partition goes on, and
+        # tens of megabytes; structlog imports rich, for tracebacks in colours.
+        sys.meta_path.insert(0, _Without("pandas", "rich"))
+        _import_aiohttp()
+    yield
+    if command != "worker":
+        gc.freeze()
+        gc.enable()
 
 
 def leave(code: int) -> NoReturn:

@@ -8,6 +8,8 @@ from importlib.metadata import version
 
 import click
 
+from deploy.cli import lean
+
 COMMANDS = {
     "demo": "Everything on this machine: broker, worker, ClickHouse, a fleet that sends; then the KPIs.",
     "broker": "A real single-node Apache Kafka on this machine, in the foreground.",
@@ -41,11 +43,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        if name == "worker":
-            from deploy.cli import lean
-
-            lean.prepare()
-        command = importlib.import_module(f"deploy.cli.{name}").command
+        with lean.loading(name):
+            command = importlib.import_module(f"deploy.cli.{name}").command
         assert isinstance(command, click.Command)
         return command
 
@@ -78,6 +77,7 @@ def main() -> None:
 
     try:
         code = cli.main(standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Exit as exc:
         sys.exit(exc.exit_code)
     except click.ClickException as exc:
@@ -97,7 +97,7 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
-    sys.exit(code if isinstance(code, int) else 0)
+    lean.leave(code if isinstance(code, int) else 0)
 
 
 if __name__ == "__main__":

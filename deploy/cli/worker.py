@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import signal
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import TYPE_CHECKING, NoReturn
@@ -22,7 +23,6 @@ from tenacity import (
     wait_exponential,
 )
 
-from deploy.cli import lean
 from deploy.cli.errors import Failure, WrongUse
 from deploy.cli.options import with_settings
 from deploy.clickhouse.door import Door
@@ -59,7 +59,7 @@ WAIT_SECONDS = 600.0
     help="Go on with another pseudonym key than the state was made with. Users of before count as others for 28 days.",
 )
 @with_settings
-def command(settings: Settings, drain: bool, new_key: bool) -> NoReturn:
+def command(settings: Settings, drain: bool, new_key: bool) -> int:
     """One worker, one process: usage pings from Kafka, exact figures into ClickHouse and Prometheus.
 
     It waits for a broker and for ClickHouse, makes missing topics, and brings the schema up to date. Ctrl-C ends it in
@@ -72,11 +72,13 @@ def command(settings: Settings, drain: bool, new_key: bool) -> NoReturn:
       PINGSTREAM_CLICKHOUSE=http://127.0.0.1:8123 pingstream worker
     """
     configure(settings.log_format)
+    # Until the worker runs and ends in order: the first process of a container is not ended by a signal that nobody handles.
+    signal.signal(signal.SIGTERM, _stop)
     log.info("worker starts", version=version("pingstream"), process=os.getpid(), settings=settings.public())
     key = pseudonym_key(settings)
     path = settings.embedded_path
     if path is None:
-        lean.leave(_run(settings, key, lambda: connect(settings.clickhouse_dsn, settings.database), drain, new_key))
+        return _run(settings, key, lambda: connect(settings.clickhouse_dsn, settings.database), drain, new_key)
     try:
         engine = open_engine(path)
     except EngineInUse as exc:
@@ -89,8 +91,11 @@ def command(settings: Settings, drain: bool, new_key: bool) -> NoReturn:
     with engine, Door(engine.path, port=0, password=password) as door:
         # Lets `pingstream sql` and `kpi` ask the engine while this process holds it.
         engine.publish_door(door.address, password)
-        code = _run(settings, key, lambda: engine.client(settings.database), drain, new_key)
-    lean.leave(code)
+        return _run(settings, key, lambda: engine.client(settings.database), drain, new_key)
+
+
+def _stop(*_: object) -> NoReturn:
+    raise SystemExit(0)
 
 
 def _run(settings: Settings, key: bytes, client: Callable[[], Client], drain: bool, new_key: bool) -> int:

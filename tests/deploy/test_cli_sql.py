@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.cli import lean
 from deploy.cli import main as cli
 
 ROOT = Path(__file__).parents[2]
@@ -99,6 +100,7 @@ def run(
     def call(*args: str) -> Ended:
         capfdbinary.readouterr()
         monkeypatch.setattr(sys, "argv", ["pingstream", *args])
+        monkeypatch.setattr(lean, "leave", sys.exit)
         with pytest.raises(SystemExit) as ended:
             cli.main()
         out, err = capfdbinary.readouterr()

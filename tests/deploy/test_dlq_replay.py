@@ -37,11 +37,30 @@ SMALL, LARGE = 20_000, 200_000
 """MAX_MESSAGE_BYTES of the first worker and of the second."""
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[LocalBroker]:
-    """A broker of each test's own: names of topics are fixed."""
-    with LocalBroker(tmp_path / "kafka", port=0) as node:
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
+    with LocalBroker(tmp_path_factory.mktemp("kafka"), port=0) as node:
         yield node
+
+
+@pytest.fixture
+def broker(shared: LocalBroker) -> Iterator[LocalBroker]:
+    """A broker without topics: their names are fixed."""
+    yield shared
+    asyncio.run(_delete_topics(shared.bootstrap))
+
+
+async def _delete_topics(bootstrap: str) -> None:
+    """All but Kafka's own. What groups have committed of a topic goes with it."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        async with asyncio.timeout(30):
+            while topics := [name for name in await admin.list_topics() if not name.startswith("__")]:
+                await admin.delete_topics(topics)
+                await asyncio.sleep(0.05)
+    finally:
+        await admin.close()
 
 
 def replay(site: Site, *arguments: str) -> subprocess.CompletedProcess[str]:
