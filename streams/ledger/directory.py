@@ -12,6 +12,7 @@ from typing import Any
 import numba
 import numpy as np
 import numpy.typing as npt
+from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
@@ -55,6 +56,41 @@ def int64s(address, length):  # type: ignore[no-untyped-def]
 def int32s(address, length):  # type: ignore[no-untyped-def]
     """The same, of 32 bits."""
     return numba.carray(_pointer(address), length, np.int32)
+
+
+@intrinsic
+def byte_at(context, address):  # type: ignore[no-untyped-def]
+    """The byte at an address, as a number. Handing an array to a part of a kernel counts its references, which takes longer than
+    reading a byte of it; an address is just a number."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        place = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+        return builder.zext(builder.load(place), ir.IntType(64))
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def word_at(context, address):  # type: ignore[no-untyped-def]
+    """The 64-bit number at an address, which need not be aligned."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        place = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
+        return builder.load(place, align=1)
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def put_word(context, address, word):  # type: ignore[no-untyped-def]
+    """Puts a 64-bit number to an address."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        place = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
+        builder.store(arguments[1], place, align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
 
 
 class Directory:

@@ -258,7 +258,7 @@ class Packer:
             or sum(map(len, deltas)) + sum(scope.deltas) > _most_deltas(scope)
             or max(map(len, deltas)) > PART_BYTES
         ):
-            return self._base(scope, epoch)
+            return self.base(scope, epoch)
         scope.revision += len(deltas) - 1
         scope.written_features, scope.written_users = len(scope.ledger.features), scope.ledger.count
         changes = [
@@ -346,9 +346,10 @@ class Packer:
             values.append(HEADER.pack(FORMAT, DELTA, epoch, scope.revision + number) + value)
         return values
 
-    def _base(self, scope: Scope, epoch: int) -> list[Change]:
+    def base(self, scope: Scope, epoch: int) -> list[Change]:
+        """Records of a new base; the scope's revision must have been raised for it."""
         ledger = scope.ledger
-        ledger.forget_before(scope.final_before)
+        scope.stale |= ledger.forget_before(scope.final_before)
         masks = ledger.masks[:, : len(ledger.features), : ledger.count]
         known = np.argwhere(ledger.sessions[:, :, : len(ledger.features)] >= 0).tolist() if ledger.sessions.size else []
         recent, deliveries = _recent(scope)

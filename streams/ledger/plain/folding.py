@@ -34,7 +34,7 @@ from streams.ledger.plain.kernels import HOSTNAME
 from streams.ledger.plain.reading import PlainPings, PlainReader
 from streams.ledger.records import DAY_MS, DAY_US, Change, PingKey, Record, ScopeKey
 from streams.ledger.scope import Scope
-from streams.ledger.state import Packer, scope_digest
+from streams.ledger.state import SMALL_DELTA, Packer, scope_digest
 from streams.ledger.usage import Entries
 
 Numbers = npt.NDArray[np.int64]
@@ -222,8 +222,8 @@ class PlainFold:
         numbers = self._directory.numbers(scopes)
         of_scope = np.repeat(numbers, np.diff(groups))
         entries = Entries(pings.days, np.zeros(len(pings.days), np.int64), pings.starts, pings.lengths, pings.ids)
-        self._make_columns(pings, entries, order, of_scope)
         self._make_room(pings, order, groups, scopes, numbers)
+        self._make_columns(pings, entries, order, of_scope)
         self._fold(pings, entries, order, of_scope)
         facts = np.empty((len(scopes), 5), np.int64)
         kernels.summarise(
@@ -279,7 +279,8 @@ class PlainFold:
         for owner, names in wanted.items():
             scope = self._directory.scopes[owner]
             scope.ledger.add_columns([self._reader.names[name] for name in names], self._names)
-            self._directory.refresh(scope)
+            scope.stale = True
+        self._directory.numbers(self._directory.scopes[owner] for owner in wanted)
         find()
 
     def _make_room(
@@ -300,8 +301,9 @@ class PlainFold:
             if not ledger.count:
                 message = order[groups[place]]
                 lengths = pings.lengths[pings.entry_from[message] : pings.entry_to[message]]
-                ledger.make_room(2 * int(lengths.max(initial=4)))
-            self._directory.refresh(scopes[place])
+                ledger.make_room(4 * int(lengths.max(initial=2)))
+            scopes[place].stale = True
+        self._directory.numbers(scopes)
 
     def _fold(self, pings: PlainPings, entries: Entries, order: Numbers, of_scope: Numbers) -> None:
         at = np.zeros(4, np.int64)
@@ -363,11 +365,11 @@ class PlainFold:
         for place in np.flatnonzero(~np.array(fits, np.bool_)).tolist():
             scope = scopes[place]
             scope.final_before = max(scope.final_before, int(told.final_before[place]))
-            scope.stale = True
-            lo, hi = int(row_ends[place] - told.facts[place, 0]), int(row_ends[place])
-            changes += self._packer.changes(
-                scope, epoch, told.entries, told.new_of(place), told.entries.new_rows[lo:hi], []
-            )
+            if sizes[place] <= SMALL_DELTA and not elsewhere[place]:
+                changes += self._packer.base(scope, epoch)
+            else:
+                new_rows = told.entries.new_rows[int(row_ends[place] - told.facts[place, 0]) : int(row_ends[place])]
+                changes += self._packer.changes(scope, epoch, told.entries, told.new_of(place), new_rows, [])
             scope.forgot = False
         return changes
 

@@ -30,8 +30,11 @@ from streams.ledger.directory import (
     UNSURE,
     USERS,
     WRITTEN_TO,
+    byte_at,
     int32s,
+    put_word,
     uint64s,
+    word_at,
 )
 from streams.ledger.kernels import FULL, OK, WINDOW, compiled
 
@@ -79,25 +82,35 @@ NAME_ROOM = 1 << 14
 """Names of features that the short way knows; pings with others go the long way."""
 NAME_TEXT = 1 << 20
 
+PLACE = 6
+"""Numbers of a name in `places`."""
+MAX_HEAD, MAX_REST = 32, 1024
+"""Bytes of a spelling that are kept."""
+GUESSES = 6
+"""Names that the next entry is compared with: the one that followed last time, the one that followed that, and so on: features
+come in one order, and some of them have no users on a day."""
+
 _ENTRY_DATE, _ENTRY_STAGE, _ENTRY_FEATURE, _ENTRY_USERS = 1, 2, 4, 8
 
 
 @inlined
-def _blank(text, p, end):  # type: ignore[no-untyped-def]
+def _blank(base, p, end):  # type: ignore[no-untyped-def]
     """The first place from `p` on that is no white space."""
-    while p < end and (text[p] == 32 or text[p] == 10 or text[p] == 13 or text[p] == 9):
+    while p < end and (
+        byte_at(base + p) == 32 or byte_at(base + p) == 10 or byte_at(base + p) == 13 or byte_at(base + p) == 9
+    ):
         p += 1
     return p
 
 
 @inlined
-def _string(text, p, end):  # type: ignore[no-untyped-def]
+def _string(base, p, end):  # type: ignore[no-untyped-def]
     """Where the string that opens at `p` closes; -1 when it is no string of printable ASCII without escapes."""
-    if p >= end or text[p] != 34:
+    if p >= end or byte_at(base + p) != 34:
         return -1
     p += 1
-    while p < end and text[p] != 34:
-        c = text[p]
+    while p < end and byte_at(base + p) != 34:
+        c = byte_at(base + p)
         if c < 32 or c > 126 or c == 92:
             return -1
         p += 1
@@ -105,56 +118,68 @@ def _string(text, p, end):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _integer(text, p, end):  # type: ignore[no-untyped-def]
+def _integer(base, p, end):  # type: ignore[no-untyped-def]
     """(value, end) of an integer of up to 18 digits; the end is -1 when it is none, or has a fraction or an exponent."""
-    minus = p < end and text[p] == 45
+    minus = p < end and byte_at(base + p) == 45
     if minus:
         p += 1
     first = p
     value = 0
-    while p < end and 48 <= text[p] <= 57:
-        value = value * 10 + (text[p] - 48) if p - first < MAX_DIGITS else value
+    while p < end and 48 <= byte_at(base + p) <= 57:
+        value = value * 10 + (byte_at(base + p) - 48) if p - first < MAX_DIGITS else value
         p += 1
     digits = p - first
-    if digits == 0 or digits > MAX_DIGITS or (digits > 1 and text[first] == 48):
+    if digits == 0 or digits > MAX_DIGITS or (digits > 1 and byte_at(base + first) == 48):
         return 0, -1
-    if p < end and (text[p] == 46 or text[p] == 101 or text[p] == 69):
+    if p < end and (byte_at(base + p) == 46 or byte_at(base + p) == 101 or byte_at(base + p) == 69):
         return 0, -1
     return (-value if minus else value), p
 
 
 @inlined
-def _literal(text, p, end):  # type: ignore[no-untyped-def]
+def _literal(base, p, end):  # type: ignore[no-untyped-def]
     """Where true, false or null at `p` ends; -1 when it is none of them."""
-    if p + 4 <= end and text[p] == 116 and text[p + 1] == 114 and text[p + 2] == 117 and text[p + 3] == 101:
+    if (
+        p + 4 <= end
+        and byte_at(base + p) == 116
+        and byte_at(base + p + 1) == 114
+        and byte_at(base + p + 2) == 117
+        and byte_at(base + p + 3) == 101
+    ):
         return p + 4
-    if p + 4 <= end and text[p] == 110 and text[p + 1] == 117 and text[p + 2] == 108 and text[p + 3] == 108:
+    if (
+        p + 4 <= end
+        and byte_at(base + p) == 110
+        and byte_at(base + p + 1) == 117
+        and byte_at(base + p + 2) == 108
+        and byte_at(base + p + 3) == 108
+    ):
         return p + 4
     if (
         p + 5 <= end
-        and text[p] == 102
-        and text[p + 1] == 97
-        and text[p + 2] == 108
-        and text[p + 3] == 115
-        and text[p + 4] == 101
+        and byte_at(base + p) == 102
+        and byte_at(base + p + 1) == 97
+        and byte_at(base + p + 2) == 108
+        and byte_at(base + p + 3) == 115
+        and byte_at(base + p + 4) == 101
     ):
         return p + 5
     return -1
 
 
 @inlined
-def _two(text, p):  # type: ignore[no-untyped-def]
+def _two(base, p):  # type: ignore[no-untyped-def]
     """The number that two digits make; -1000 when they are none."""
-    a, b = np.int64(text[p]) - 48, np.int64(text[p + 1]) - 48
+    a, b = byte_at(base + p) - 48, byte_at(base + p + 1) - 48
     return a * 10 + b if 0 <= a <= 9 and 0 <= b <= 9 else -1000
 
 
 @inlined
-def _day(text, p):  # type: ignore[no-untyped-def]
+def _day(base, p):  # type: ignore[no-untyped-def]
     """Days since 1970 of the ten characters YYYY-MM-DD; -1 when they are no day from 1970 on."""
-    century, year, month, day = _two(text, p), _two(text, p + 2), _two(text, p + 5), _two(text, p + 8)
+    century, year, month, day = _two(base, p), _two(base, p + 2), _two(base, p + 5), _two(base, p + 8)
     year = century * 100 + year
-    if text[p + 4] != 45 or text[p + 7] != 45 or year < 1970 or month < 1 or month > 12 or day < 1:
+    if byte_at(base + p + 4) != 45 or byte_at(base + p + 7) != 45 or year < 1970 or month < 1 or month > 12 or day < 1:
         return -1
     days = 31
     if month == 2:
@@ -170,38 +195,38 @@ def _day(text, p):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _moment(text, start, end):  # type: ignore[no-untyped-def]
+def _moment(base, start, end):  # type: ignore[no-untyped-def]
     """Microseconds since 1970 of YYYY-MM-DDTHH:MM:SS[.ffffff]Z; -1 when it is written otherwise."""
-    if end - start < 20 or text[start + 10] != 84 or text[end - 1] != 90:
+    if end - start < 20 or byte_at(base + start + 10) != 84 or byte_at(base + end - 1) != 90:
         return -1
-    day = _day(text, start)
-    hour, minute, second = _two(text, start + 11), _two(text, start + 14), _two(text, start + 17)
-    if day < 0 or text[start + 13] != 58 or text[start + 16] != 58:
+    day = _day(base, start)
+    hour, minute, second = _two(base, start + 11), _two(base, start + 14), _two(base, start + 17)
+    if day < 0 or byte_at(base + start + 13) != 58 or byte_at(base + start + 16) != 58:
         return -1
     if hour < 0 or hour > 23 or minute < 0 or minute > 59 or second < 0 or second > 59:
         return -1
     micros = 0
     if end - start > 20:
         digits = end - start - 21
-        if text[start + 19] != 46 or digits < 1 or digits > 6:
+        if byte_at(base + start + 19) != 46 or digits < 1 or digits > 6:
             return -1
         for p in range(start + 20, end - 1):
-            if text[p] < 48 or text[p] > 57:
+            if byte_at(base + p) < 48 or byte_at(base + p) > 57:
                 return -1
-            micros = micros * 10 + (text[p] - 48)
+            micros = micros * 10 + (byte_at(base + p) - 48)
         for _ in range(6 - digits):
             micros *= 10
     return ((day * 24 + hour) * 60 + minute) * 60_000_000 + second * 1_000_000 + micros
 
 
 @inlined
-def _key(text, start, end):  # type: ignore[no-untyped-def]
+def _key(base, start, end):  # type: ignore[no-untyped-def]
     """Number of a key in KEYS; their number when it is none of them."""
     begin = 0
     for key in range(_KNOWN):
         if _KEY_ENDS[key] - begin == end - start:
             p = 0
-            while p < end - start and _KEY_TEXT[begin + p] == text[start + p]:
+            while p < end - start and _KEY_TEXT[begin + p] == byte_at(base + start + p):
                 p += 1
             if p == end - start:
                 return key
@@ -210,36 +235,33 @@ def _key(text, start, end):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _is_name(text, stage, stage_end, feature, feature_end, number, places, name_text):  # type: ignore[no-untyped-def]
-    """Whether a known name is this one."""
-    at = places[number, 0]
-    if places[number, 1] != stage_end - stage or places[number, 2] != feature_end - feature:
-        return False
-    for p in range(stage_end - stage):
-        if name_text[at + p] != text[stage + p]:
+def _same(base, p, other, q, size):  # type: ignore[no-untyped-def]
+    """Whether `size` bytes at two addresses are the same, by words of eight."""
+    at = 0
+    while at + 8 <= size:
+        if word_at(base + p + at) != word_at(other + q + at):
             return False
-    at += stage_end - stage
-    same = True
-    for p in range(feature_end - feature):
-        same = same and name_text[at + p] == text[feature + p]
-    return same
+        at += 8
+    while at < size:
+        if byte_at(base + p + at) != byte_at(other + q + at):
+            return False
+        at += 1
+    return True
 
 
-@inlined
-def _name(  # type: ignore[no-untyped-def]
-    text, stage, stage_end, feature, feature_end, guess, places, name_text, name_slots, name_state
-):
+@compiled
+def _name(text, stage, stage_end, feature, feature_end, places, name_text, name_slots, name_state):  # type: ignore[no-untyped-def]
     """Number of (stage, feature), which is remembered when it is new; -1 when there is no room.
 
     Args:
-        guess: a number that it may well have.
-        places: [number]: where the name lies in `name_text`, lengths of stage and feature.
+        places: [number]: where the name lies in `name_text`, lengths of stage and feature; where its spelling lies and its length,
+            see `_remember_spelling`; the name that has followed it, -1 while there is none.
         name_slots: open-addressing table -> number, -1 free.
-        name_state: how many names there are, and bytes of them.
+        name_state: how many names there are, and bytes of `name_text`.
     """
-    if guess < name_state[0] and _is_name(text, stage, stage_end, feature, feature_end, guess, places, name_text):
-        return guess
-    h = np.uint64(0xCBF29CE484222325) ^ np.uint64(stage_end - stage)
+    base, known = text.ctypes.data, name_text.ctypes.data
+    sizes = stage_end - stage, feature_end - feature
+    h = np.uint64(0xCBF29CE484222325) ^ np.uint64(sizes[0])
     for p in range(stage, stage_end):
         h = (h ^ np.uint64(text[p])) * np.uint64(0x100000001B3)
     for p in range(feature, feature_end):
@@ -247,15 +269,22 @@ def _name(  # type: ignore[no-untyped-def]
     last = np.uint64(len(name_slots) - 1)
     slot = (h ^ (h >> np.uint64(32))) & last
     while name_slots[slot] >= 0:
-        if _is_name(text, stage, stage_end, feature, feature_end, name_slots[slot], places, name_text):
-            return np.int64(name_slots[slot])
+        found = np.int64(name_slots[slot])
+        at = places[found, 0]
+        if (
+            places[found, 1] == sizes[0]
+            and places[found, 2] == sizes[1]
+            and _same(base, stage, known, at, sizes[0])
+            and _same(base, feature, known, at + sizes[0], sizes[1])
+        ):
+            return found
         slot = (slot + np.uint64(1)) & last
-    number, at = name_state
-    size = stage_end - stage + feature_end - feature
-    if number >= len(places) or at + size > len(name_text):
+    number, at = name_state[0], name_state[1]
+    if number >= len(places) or at + sizes[0] + sizes[1] > len(name_text):
         return -1
     name_slots[slot] = number
-    places[number, 0], places[number, 1], places[number, 2] = at, stage_end - stage, feature_end - feature
+    places[number, 0], places[number, 1], places[number, 2] = at, sizes[0], sizes[1]
+    places[number, 3], places[number, 4], places[number, 5] = 0, 0, -1
     for p in range(stage, stage_end):
         name_text[at] = text[p]
         at += 1
@@ -267,69 +296,103 @@ def _name(  # type: ignore[no-untyped-def]
     return number
 
 
+@compiled
+def _remember_spelling(text, head, day, rest, users, number, places, name_text, name_state):  # type: ignore[no-untyped-def]
+    """Keeps how an entry of a name is spelled, where none is known yet and there is room: the bytes before its day, in `head`, and
+    those from behind it to its first user. The next entry of this name is most likely spelled alike."""
+    if name_state[2] == 0 and day - head <= MAX_HEAD and name_state[1] + day - head <= len(name_text):
+        name_state[2], name_state[3] = name_state[1], day - head
+        for p in range(head, day):
+            name_text[name_state[1]] = text[p]
+            name_state[1] += 1
+    size = users - rest
+    if places[number, 4] == 0 and size <= MAX_REST and name_state[1] + size <= len(name_text):
+        places[number, 3], places[number, 4] = name_state[1], size
+        for p in range(rest, users):
+            name_text[name_state[1]] = text[p]
+            name_state[1] += 1
+
+
 @inlined
-def _users(text, p, end, ids, total):  # type: ignore[no-untyped-def]
-    """(end, total) of a list of unsigned integers that opens at `p`; they are appended to `ids`. The end is -1 when it is none, or
-    one of them has 20 digits or more."""
-    if p >= end or text[p] != 91:
-        return -1, total
-    p = _blank(text, p + 1, end)
-    if p < end and text[p] == 93:
+def _spelled(base, p, end, guess, places, known):  # type: ignore[no-untyped-def]
+    """The name at `p`, behind a day, that is spelled as it is known, up to its first user: `guess` or one of those that follow
+    it; -1 when it is none of them."""
+    number = guess
+    for _ in range(GUESSES):
+        if number < 0:
+            break
+        place = places + 8 * PLACE * number
+        size = word_at(place + 32)
+        if size > 0 and p + size <= end and _same(base, p, known, word_at(place + 24), size):
+            return number
+        number = word_at(place + 40)
+    return -1
+
+
+@inlined
+def _users(base, p, end, ids, total):  # type: ignore[no-untyped-def]
+    """(end, total) of a list of unsigned integers behind its bracket; they are put to the address
+    `ids`, behind `total` others. The end is -1 when it is none,
+    or one of them has 20 digits or more."""
+    p = _blank(base, p, end)
+    if p < end and byte_at(base + p) == 93:
         return p + 1, total
     while True:
-        value = np.uint64(0)
+        value = 0
         first = p
         while p < end:
-            c = text[p] - np.uint8(48)
-            if c > 9:
+            c = byte_at(base + p) - 48
+            if c < 0 or c > 9:
                 break
-            value = value * np.uint64(10) + np.uint64(c)
+            value = value * 10 + c  # of 19 digits it may turn negative, and is the right one of 64 bits all the same
             p += 1
         digits = p - first
-        if digits == 0 or digits > MAX_ID_DIGITS or (digits > 1 and text[first] == 48) or p >= end:
+        if digits == 0 or digits > MAX_ID_DIGITS or (digits > 1 and byte_at(base + first) == 48) or p >= end:
             return -1, total
-        ids[total] = value
+        put_word(ids + 8 * total, value)
         total += 1
-        if text[p] != 44:
-            p = _blank(text, p, end)
-            if p < end and text[p] == 93:
+        if byte_at(base + p) != 44:
+            p = _blank(base, p, end)
+            if p < end and byte_at(base + p) == 93:
                 return p + 1, total
-            if p >= end or text[p] != 44:
+            if p >= end or byte_at(base + p) != 44:
                 return -1, total
         p += 1
-        if p < end and text[p] <= 32:
-            p = _blank(text, p, end)
+        if p < end and byte_at(base + p) <= 32:
+            p = _blank(base, p, end)
 
 
-@inlined
+@compiled
 def _entry(  # type: ignore[no-untyped-def]
-    text, p, end, e, guess, days, names, starts, lengths, ids, total, places, name_text, name_slots, name_state
+    text, p, end, e, days, names, starts, lengths, ids, total, places, name_text, name_slots, name_state
 ):
     """(end, total) of the entry of `activity` that opens at `p`, which becomes entry `e`; the end is -1 when it is not plain."""
+    base = text.ctypes.data
     if p >= end or text[p] != 123:
         return -1, total
-    seen = 0
+    seen, head, date, users = 0, p, 0, 0
+    in_order = False
     stage, stage_end, feature, feature_end = 0, 0, 0, 0
     p += 1
     while True:
-        p = _blank(text, p, end)
+        p = _blank(base, p, end)
         key = p + 1
-        p = _string(text, p, end)
+        p = _string(base, p, end)
         if p < 0:
             return -1, total
         size = p - key
-        p = _blank(text, p + 1, end)
+        p = _blank(base, p + 1, end)
         if p >= end or text[p] != 58:
             return -1, total
-        p = _blank(text, p + 1, end)
+        p = _blank(base, p + 1, end)
         c = text[key] if size else np.uint8(0)
         if size == 4 and c == 100 and text[key + 1] == 97 and text[key + 2] == 116 and text[key + 3] == 101:
             field = _ENTRY_DATE
-            start = p + 1
-            p = _string(text, p, end)
-            if p - start != 10:
+            date = p + 1
+            p = _string(base, p, end)
+            if p - date != 10:
                 return -1, total
-            days[e] = _day(text, start)
+            days[e] = _day(base, date)
             if days[e] < 0:
                 return -1, total
             p += 1
@@ -343,7 +406,7 @@ def _entry(  # type: ignore[no-untyped-def]
         ):
             field = _ENTRY_STAGE
             stage = p + 1
-            stage_end = p = _string(text, p, end)
+            stage_end = p = _string(base, p, end)
             if p - stage < 1 or p - stage > MAX_NAME:
                 return -1, total
             p += 1
@@ -359,7 +422,7 @@ def _entry(  # type: ignore[no-untyped-def]
         ):
             field = _ENTRY_FEATURE
             feature = p + 1
-            feature_end = p = _string(text, p, end)
+            feature_end = p = _string(base, p, end)
             if p - feature < 1 or p - feature > MAX_NAME:
                 return -1, total
             p += 1
@@ -373,16 +436,20 @@ def _entry(  # type: ignore[no-untyped-def]
         ):
             field = _ENTRY_USERS
             starts[e] = total
-            p, total = _users(text, p, end, ids, total)
+            if p >= end or text[p] != 91:
+                return -1, total
+            users = p + 1
+            p, total = _users(base, users, end, ids.ctypes.data, total)
             if p < 0:
                 return -1, total
+            in_order = seen == _ENTRY_DATE | _ENTRY_STAGE | _ENTRY_FEATURE and date < stage < feature
             lengths[e] = total - starts[e]
         else:  # `sessions`, or a key that nobody reads: for the models
             return -1, total
         if seen & field:
             return -1, total
         seen |= field
-        p = _blank(text, p, end)
+        p = _blank(base, p, end)
         if p >= end:
             return -1, total
         if text[p] == 125:
@@ -392,8 +459,30 @@ def _entry(  # type: ignore[no-untyped-def]
         p += 1
     if seen != 15:
         return -1, total
-    names[e] = _name(text, stage, stage_end, feature, feature_end, guess, places, name_text, name_slots, name_state)
-    return (p + 1 if names[e] >= 0 else -1), total
+    names[e] = _name(text, stage, stage_end, feature, feature_end, places, name_text, name_slots, name_state)
+    if names[e] < 0:
+        return -1, total
+    if in_order:
+        _remember_spelling(text, head, date, date + 10, users, names[e], places, name_text, name_state)
+    return p + 1, total
+
+
+@inlined
+def _known_entry(base, p, end, guess, ids, total, places, known, head, head_size):  # type: ignore[no-untyped-def]
+    """The same of an entry that is spelled as one before it was: (end, total, day, name); the end is -1 when it is not, or not
+    plain."""
+    if head_size == 0 or p + head_size + 10 > end or not _same(base, p, known, head, head_size):
+        return -1, total, 0, 0
+    p += head_size
+    day = _day(base, p)
+    name = _spelled(base, p + 10, end, guess, places, known)
+    if day < 0 or name < 0:
+        return -1, total, 0, 0
+    first = total
+    p, total = _users(base, p + 10 + word_at(places + 8 * (PLACE * name + 4)), end, ids, total)
+    if p < 0 or p >= end or byte_at(base + p) != 125:
+        return -1, first, 0, 0
+    return p + 1, total, day, name
 
 
 @compiled
@@ -431,18 +520,20 @@ def read_pings(  # type: ignore[no-untyped-def]
         plain: out, which messages were read.
         days, names, starts, lengths: out, of each entry; its ids are ids[start : start + length]. Room for an entry per 40 bytes.
         ids: out, uint64; room for an id per two bytes.
-        places, name_text, name_slots, name_state: names of features, see `_name`.
+        places, name_text, name_slots, name_state: names of features, see `_name` and `_remember_spelling`; `name_state` has five numbers,
+            the last of them the name that has come first.
 
     Returns:
         How many entries and ids were written.
     """
+    base, known, id_base, place_base = text.ctypes.data, name_text.ctypes.data, ids.ctypes.data, places.ctypes.data
     entries = 0
     total = 0
     begin = 0
     for m in range(len(ends)):
         end = ends[m]
         first_entry, first_id = entries, total
-        p = _blank(text, begin, end)
+        p = _blank(base, begin, end)
         begin = end
         for k in range(spans.shape[1]):
             spans[m, k, 0] = 0
@@ -453,48 +544,68 @@ def read_pings(  # type: ignore[no-untyped-def]
         first_day[m] = FAR
         last_day[m] = -1
         seen = 0
-        good = p < end and text[p] == 123
+        good = p < end and byte_at(base + p) == 123
         p += 1
         while good:
-            p = _blank(text, p, end)
+            p = _blank(base, p, end)
             start = p + 1
-            p = _string(text, p, end)
+            p = _string(base, p, end)
             if p < 0:
                 good = False
                 break
-            key = _key(text, start, p)
-            p = _blank(text, p + 1, end)
-            if p >= end or text[p] != 58 or (key < _KNOWN and seen >> key & 1):
+            key = _key(base, start, p)
+            p = _blank(base, p + 1, end)
+            if p >= end or byte_at(base + p) != 58 or (key < _KNOWN and seen >> key & 1):
                 good = False
                 break
-            p = _blank(text, p + 1, end)
+            p = _blank(base, p + 1, end)
             seen |= 1 << key if key < _KNOWN else 0
-            c = text[p] if p < end else np.uint8(0)
+            c = byte_at(base + p) if p < end else 0
             if key > _ACTIVITY and key < _KNOWN:
                 good = False
             elif key == _ACTIVITY:
                 good = c == 91
-                p = _blank(text, p + 1, end)
-                if good and p < end and text[p] == 93:
+                p = _blank(base, p + 1, end)
+                if good and p < end and byte_at(base + p) == 93:
                     p += 1
                 else:
-                    guess = 0
+                    guess = name_state[4]
                     while good:
-                        p, total = _entry(
-                            text, p, end, entries, guess, days, names, starts, lengths, ids, total, places, name_text,
-                            name_slots, name_state,
-                        )  # fmt: skip
+                        start = p
+                        first = total
+                        p, total, days[entries], names[entries] = _known_entry(
+                            base,
+                            p,
+                            end,
+                            guess,
+                            id_base,
+                            total,
+                            place_base,
+                            known,
+                            name_state[2],
+                            name_state[3],
+                        )
+                        starts[entries], lengths[entries] = first, total - first
+                        if p < 0:
+                            p, total = _entry(
+                                text, start, end, entries, days, names, starts, lengths, ids, total, places, name_text,
+                                name_slots, name_state,
+                            )  # fmt: skip
+                            if p >= 0 and entries > first_entry:
+                                places[names[entries - 1], 5] = names[entries]
+                            elif p >= 0:
+                                name_state[4] = names[entries]
                         if p < 0 or entries - first_entry >= MAX_ENTRIES:
                             good = False
                             break
-                        guess = names[entries] + 1
+                        guess = places[names[entries], 5]
                         first_day[m] = min(first_day[m], days[entries])
                         last_day[m] = max(last_day[m], days[entries])
                         entries += 1
-                        p = _blank(text, p, end)
-                        if p < end and text[p] == 44:
-                            p = _blank(text, p + 1, end)
-                        elif p < end and text[p] == 93:
+                        p = _blank(base, p, end)
+                        if p < end and byte_at(base + p) == 44:
+                            p = _blank(base, p + 1, end)
+                        elif p < end and byte_at(base + p) == 93:
                             p += 1
                             break
                         else:
@@ -502,35 +613,35 @@ def read_pings(  # type: ignore[no-untyped-def]
             elif key == _RECORDED_AT or key < _FIRST_NUMBER:
                 start = p + 1
                 if c == 110 and key != _RECORDED_AT and key != UUID and key != HOSTNAME:
-                    p = _literal(text, p, end)
+                    p = _literal(base, p, end)
                     good = p >= 0
                 else:
-                    p = _string(text, p, end)
+                    p = _string(base, p, end)
                     good = p >= 0
                     if key == _RECORDED_AT:
-                        moments[m] = _moment(text, start, p) if good else -1
+                        moments[m] = _moment(base, start, p) if good else -1
                     else:
                         spans[m, key, 0] = start
                         spans[m, key, 1] = p
                     p += 1
             elif c == 34:
-                p = _string(text, p, end) + 1
+                p = _string(base, p, end) + 1
                 good = p > 0
             elif c == 116 or c == 102 or c == 110:
-                p = _literal(text, p, end)
+                p = _literal(base, p, end)
                 good = p >= 0
             else:
-                value, p = _integer(text, p, end)
+                value, p = _integer(base, p, end)
                 good = p >= 0
                 if good and key < _KNOWN:
                     numbers[m, key - _FIRST_NUMBER] = max(value, -1)
             if not good:
                 break
-            p = _blank(text, p, end)
-            if p < end and text[p] == 44:
+            p = _blank(base, p, end)
+            if p < end and byte_at(base + p) == 44:
                 p += 1
-            elif p < end and text[p] == 125:
-                p = _blank(text, p + 1, end)
+            elif p < end and byte_at(base + p) == 125:
+                p = _blank(base, p + 1, end)
                 good = p == end
                 break
             else:

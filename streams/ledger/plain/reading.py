@@ -56,10 +56,10 @@ class PlainReader:
         self._max_bytes = max_bytes
         self.names: list[tuple[str, str]] = []
         self.digests = np.empty(0, np.uint64)
-        self._places = np.empty((kernels.NAME_ROOM, 3), np.int64)
+        self._places = np.empty((kernels.NAME_ROOM, kernels.PLACE), np.int64)
         self._text = np.empty(kernels.NAME_TEXT, np.uint8)
         self._slots = np.full(2 * kernels.NAME_ROOM, -1, np.int32)
-        self._state = np.zeros(2, np.int64)
+        self._state = np.array([0, 0, 0, 0, -1])
 
     def read(self, values: Sequence[bytes | None]) -> PlainPings:
         """What each message says, where it is plain."""
@@ -98,7 +98,7 @@ class PlainReader:
     def _learn_names(self) -> None:
         if len(self.names) == self._state[0]:
             return
-        for at, stage, feature in self._places[len(self.names) : self._state[0]].tolist():
+        for at, stage, feature in self._places[len(self.names) : self._state[0], :3].tolist():
             joined = self._text[at : at + stage + feature].tobytes().decode()
             self.names.append((joined[:stage], joined[stage:]))
         self.digests = np.array([number_of(*name) for name in self.names], np.uint64)

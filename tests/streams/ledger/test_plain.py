@@ -170,7 +170,8 @@ def test_nothing_is_plain_that_the_models_read_otherwise() -> None:
 def test_days_are_those_of_the_calendar() -> None:
     for day in range(0, 60_000, 7):
         date = dt.date(1970, 1, 1) + dt.timedelta(day)
-        assert kernels._day(np.frombuffer(str(date).encode(), np.uint8), 0) == day
+        text = np.frombuffer(str(date).encode(), np.uint8)
+        assert kernels._day(text.ctypes.data, 0) == day
 
 
 def test_names_beyond_the_room_go_the_long_way(monkeypatch: pytest.MonkeyPatch) -> None:
