@@ -19,7 +19,6 @@ from tenacity import (
     wait_exponential,
 )
 
-from schemas.stage_map import STAGE_MAP
 from sinks.clickhouse.billing_writer import (
     ACCOUNT_GROUPS,
     ACCOUNT_SCHEMA,
@@ -33,7 +32,6 @@ from sinks.clickhouse.writer import (
     GAP_SCHEMA,
     LETTER_SCHEMA,
     NAME_SCHEMA,
-    PING_SCHEMA,
     PROGRESS_SCHEMA,
     ArrowRows,
     insert_rows,
@@ -47,8 +45,10 @@ from streams.ledger.billing.columns import Column, Ints
 from streams.ledger.billing.rows import AccountRows, Group
 from streams.ledger.book import UsageRows
 from streams.ledger.names import Names
+from streams.ledger.plain.folding import PlainRows
 from streams.ledger.records import PingRow
 from streams.ledger.state import Version
+from streams.ping_rows import ping_block, plain_block
 
 log = structlog.get_logger("pingstream.clickhouse")
 
@@ -119,21 +119,25 @@ class RowSink:
         pings: Sequence[tuple[int, int, PingRow]],
         letters: Sequence[tuple[Any, ...]],
         still_ours: Callable[[], bool],
+        plain: Sequence[tuple[int, int, PlainRows]] = (),
     ) -> bool:
         """Writes a flush's rows: new names first, so that no figure is without its name.
 
         Args:
-            pings: each with its partition and that one's epoch.
+            pings: each with its partition and that one's epoch; plain: those that are columns.
             letters: rows of `letter`, in the order of its columns.
 
         Returns:
             True once ClickHouse has accepted everything, False when it was away until `still_ours` said no.
         """
         blocks: list[tuple[str, pa.Table]] = []
-        if usage.scopes:
+        if usage.rows:
             blocks.append(("usage_day", _usage_block(usage)))
+        of_pings = [plain_block(*one) for one in plain]
         if pings:
-            blocks.append(("ping", row_block([_ping(*ping, names) for ping in pings], PING_SCHEMA)))
+            of_pings.append(ping_block(pings, names))
+        if of_pings:
+            blocks.append(("ping", pa.concat_tables(of_pings)))
         if letters:
             blocks.append(("letter", row_block(letters, LETTER_SCHEMA)))
         new_names = names.unwritten()
@@ -255,25 +259,6 @@ class RowSink:
 
 def _groups(groups: Mapping[str, Group]) -> dict[str, tuple[Sequence[Column], Ints]]:
     return {name: (group.columns, group.lengths) for name, group in groups.items()}
-
-
-def _ping(partition: int, epoch: int, row: PingRow, names: Names) -> tuple[Any, ...]:
-    """A row of `ping`, in the order of its columns."""
-    reported, users_by = row.reported or [], row.users_by or []
-    return (
-        *row[: PingRow._fields.index("reported")],
-        partition,
-        row.reported is not None,
-        STAGE_MAP.version if row.reported is not None else 0,
-        [names.number(stage, feature) for stage, feature, _ in reported],
-        [mau for _, _, mau in reported],
-        row.unknown,
-        row.users_by is not None,
-        [dimension for dimension, _, _ in users_by],
-        [value for _, value, _ in users_by],
-        [users for _, _, users in users_by],
-        epoch,
-    )
 
 
 def _usage_block(usage: UsageRows) -> pa.Table:

@@ -55,7 +55,8 @@ class UsageSide:
     ) -> bool:
         """Writes figures, pings and letters of a flush, far behind or not: nothing else knows of pings."""
         pings = [(p, books[p].epoch, ping) for p, done in folded.items() for ping in done.pings]
-        return await self._rows.write(self._names, prepared, pings, letters, still_ours)
+        plain = [(p, books[p].epoch, done.plain) for p, done in folded.items() if done.plain is not None]
+        return await self._rows.write(self._names, prepared, pings, letters, still_ours, plain)
 
     async def roll(self, book: Book, as_of: int, write_state: WriteState, still_ours: Callable[[], bool]) -> bool:
         """Writes the figures of all scopes up to the as-of day: users fall silent by themselves."""
@@ -64,7 +65,7 @@ class UsageSide:
             some = scopes[at : at + ROLL_SCOPES]
             usage = UsageRows()
             book.roll(some, as_of, usage)
-            if usage.scopes and not await self._rows.write(self._names, usage, [], [], still_ours):
+            if usage.rows and not await self._rows.write(self._names, usage, [], [], still_ours):
                 return False
             if changes := book.retire(some):
                 await write_state({book.partition: changes})

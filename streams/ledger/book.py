@@ -18,6 +18,8 @@ import numpy.typing as npt
 from schemas.dead_letters import Outcome, Reason, Unreadable
 from schemas.ping import Ping, count, count_leaves, decode_identity, micros, text, users_by_rows
 from schemas.reported import read_reported
+from streams.ledger.counting import count_scopes, most_figures
+from streams.ledger.directory import Directory
 from streams.ledger.forwarding import (
     GITLAB_SCOPE,
     Case,
@@ -36,9 +38,33 @@ from streams.ledger.judgement import FUTURE_DAYS, LATE_DAYS, entries_sentence, i
 from streams.ledger.kernels import WINDOW
 from streams.ledger.names import Names
 from streams.ledger.ownership import Ownership
+from streams.ledger.plain.folding import PlainFold, PlainRows
+from streams.ledger.plain.reading import PlainReader
 from streams.ledger.pseudonym import Pseudonymiser
-from streams.ledger.reading import GITLAB_COM, GROUP, Entry, Read, Told, Users, identify, read_batch
-from streams.ledger.records import DAY_MS, DAY_US, Change, Letter, PingRow, Record, ScopeKey, Tally, attempt_of
+from streams.ledger.reading import (
+    GITLAB_COM,
+    GROUP,
+    SELF_MANAGED,
+    Entry,
+    Read,
+    Reading,
+    Told,
+    Users,
+    identify,
+    scope_of,
+)
+from streams.ledger.records import (
+    DAY_MS,
+    DAY_US,
+    Change,
+    Letter,
+    PingKey,
+    PingRow,
+    Record,
+    ScopeKey,
+    Tally,
+    attempt_of,
+)
 from streams.ledger.scope import NEVER, Scope
 from streams.ledger.sharing import Shares
 from streams.ledger.state import (
@@ -94,10 +120,12 @@ class Rules:
 
 @dataclass
 class UsageRows:
-    """Rows of `usage_day` as columns, one element a row but for the scopes.
+    """Rows of `usage_day` as columns.
 
-    scopes, shards, versions: of each scope that was counted, which has the next `repeats` rows.
-    days, lengths, counted: day, elements and figures of each row; elements behind the figures are sessions alone.
+    scopes, shards, versions, repeats: one element a scope that was counted, which has the next `repeats` rows.
+    days, lengths, counted: arrays, to be joined: day, elements and figures of each row; elements behind the figures are sessions
+        alone.
+    rows: how many there are.
     """
 
     scopes: list[ScopeKey] = field(default_factory=list)
@@ -108,22 +136,33 @@ class UsageRows:
     lengths: list[npt.NDArray[np.int64]] = field(default_factory=list)
     counted: list[npt.NDArray[np.int64]] = field(default_factory=list)
     figures: Figures = field(default_factory=Figures)
+    rows: int = 0
 
-    def add(self, scope: Scope, shard: int, first: int, last: int) -> None:
-        """Counts a scope's days first..last. Their version is that of the scope's state, and not of whoever counts them: of the
-        rows of two owners those stand whose state stands."""
-        if first > last:  # everything it has lies behind the as-of day
+    def add(self, directory: Directory, asked: Sequence[tuple[Scope, int, int]], shard: int) -> None:
+        """Counts the days first..last of scopes. Their version is that of the scope's state, and not of whoever counts them: of
+        the rows of two owners those stand whose state stands."""
+        if not asked:
             return
-        lengths, counted = scope.ledger.count_days(first, last, self.figures)
-        days = np.flatnonzero(lengths)
-        if len(days):
-            self.scopes.append(scope.key)
-            self.shards.append(shard)
-            self.versions.append(Version(scope.epoch, scope.revision).row)
-            self.repeats.append(len(days))
-            self.days.append(days + first)
-            self.lengths.append(lengths[days])
-            self.counted.append(counted[days])
+        scopes = [scope for scope, _, _ in asked]
+        numbers = directory.numbers(scopes)
+        first, last = (np.fromiter([one[part] for one in asked], np.int64, len(asked)) for part in (1, 2))
+        most, rows = most_figures(directory.rows, numbers, first, last)
+        figures = self.figures
+        figures.reserve(most)
+        days, lengths, counted = (np.empty(rows, np.int64) for _ in range(3))
+        repeats = np.empty(len(asked), np.int64)
+        figures.length, rows = count_scopes(
+            directory.rows, numbers, first, last, figures.name, figures.dau, figures.wau, figures.mau, figures.sessions,
+            figures.length, days, lengths, counted, repeats,
+        )  # fmt: skip
+        self.scopes += [scope.key for scope in scopes]
+        self.shards += [shard] * len(scopes)
+        self.versions += [Version(scope.epoch, scope.revision).row for scope in scopes]
+        self.repeats += repeats.tolist()
+        self.days.append(days[:rows])
+        self.lengths.append(lengths[:rows])
+        self.counted.append(counted[:rows])
+        self.rows += rows
 
 
 @dataclass
@@ -147,6 +186,7 @@ class Folded:
     letters, forwards: for the dead-letter and the internal topic, to be acknowledged first.
     changes: for the changelog, to be acknowledged before `rows` and `pings` go to the sink.
     touched: scopes and the range of days whose rows have to be written.
+    plain: rows of pings that went the short way, beside `pings`.
     """
 
     letters: list[Letter] = field(default_factory=list)
@@ -154,6 +194,7 @@ class Folded:
     pings: list[PingRow] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     touched: list[tuple[Scope, int, int]] = field(default_factory=list)
+    plain: PlainRows | None = None
     tally: Tally = field(default_factory=Tally)
 
 
@@ -181,6 +222,11 @@ class Book(Ownership):
         self._pseudonymiser = pseudonymiser
         self._rules = rules
         self._packer = Packer()
+        self.directory = Directory()
+        self._reader = PlainReader(pseudonymiser, rules.max_message_bytes)
+        self._plain = PlainFold(
+            partition, self.directory, names, self._reader, self._packer, self._find, self._plain_key, self._forget
+        )
         self._scopes: dict[ScopeKey, Scope] = {}
         self._stored: dict[bytes, dict[bytes, bytes]] = defaultdict(dict)
         for key, value in values.items():
@@ -276,6 +322,15 @@ class Book(Ownership):
             self._scopes[key] = scope
         return scope
 
+    def _find(self, key: ScopeKey) -> Scope | None:
+        return self._scope(key) if self._knows(key) else None
+
+    def _plain_key(self, uuid: str, hostname: str) -> tuple[ScopeKey, PingKey] | None:
+        """The scope and the name of an installation that is at home here; None of any other."""
+        key = PingKey(uuid, hostname, "")
+        scope = scope_of(key, self._rules.saas_hostnames)
+        return (scope, key) if scope.population == SELF_MANAGED and self._lives_here(scope, key) else None
+
     def _knows(self, key: ScopeKey) -> bool:
         return key in self._scopes or scope_digest(key) in self._stored
 
@@ -313,13 +368,17 @@ class Book(Ownership):
         self._flush += 1
         touched: dict[ScopeKey, _Touched] = {}
         floor = self._watermarks.floor  # before the flush: words in it come behind facts in it
-        read, users = read_batch(
-            records, self._last_told, self._pseudonymiser, self._rules.max_message_bytes, self._rules.saas_hostnames
+        sent = [(record.offset, decode(record.value or b"")) for record in forwarded]
+        reading = Reading(
+            self._last_told, self._pseudonymiser, self._rules.max_message_bytes, self._rules.saas_hostnames
         )
         if records:
-            self._judge_all(records, read, users, touched, out)
-        if forwarded:
-            self._take_forwarded(forwarded, users, touched, as_of, out)
+            elsewhere = {ScopeKey(one.population, one.scope_id) for _, one in sent if isinstance(one, ForwardedPing)}
+            users = self._fold_source(records, elsewhere, reading, touched, floor, as_of, out)
+        else:
+            users = reading.users()
+        if sent:
+            self._take_forwarded(sent, users, touched, as_of, out)
         shares = self._fold_touched(touched, users, as_of, floor, out)
         if records or forwarded:
             out.forwards += shares.forwards(
@@ -329,23 +388,82 @@ class Book(Ownership):
         out.changes.append(self._own_record())
         return out
 
+    def _fold_source(
+        self,
+        records: Sequence[Record],
+        elsewhere: Collection[ScopeKey],
+        reading: Reading,
+        touched: dict[ScopeKey, _Touched],
+        floor: int,
+        as_of: int,
+        out: Folded,
+    ) -> Users:
+        """Messages of the source partition: the plain ones by the short way, all others one by one.
+
+        Args:
+            elsewhere: scopes that the flush has something of from another partition.
+
+        Returns:
+            The users of the entries that are to be folded.
+        """
+        if records[0].offset != self._next_offset:
+            self._find_newest_before(records[0].offset)
+        newest = np.maximum.accumulate([self.newest_timestamp, *(record.timestamp for record in records)])
+        pings = self._reader.read([record.value for record in records])
+        seats = self._plain.choose(records, pings, newest[:-1], floor)
+        self._plain.leave(seats, elsewhere)
+        long = np.flatnonzero(seats < 0).tolist()
+        read = reading.read([records[at] for at in long])
+        self._plain.leave(seats, self._scopes_of(records, long, read))
+        more = sorted(set(np.flatnonzero(seats < 0).tolist()) - set(long))
+        messages = dict(zip([*long, *more], [*read, *reading.read([records[at] for at in more])], strict=True))
+        users = reading.users()
+        for at in sorted(messages):
+            self._take(records[at], messages[at], int(newest[at]), users, touched, out)
+        if len(messages) < len(records):
+            applied, new = self._plain.fold(
+                records, pings, seats, self._flush, self.epoch, floor, self.rolled_to, as_of
+            )
+            self._scopes.update((scope.key, scope) for scope in new)
+            out.changes += applied.changes
+            out.touched += applied.touched
+            out.plain = applied.rows
+            out.tally.activities += applied.activities
+            out.tally.outcomes[Outcome.APPLIED] += len(records) - len(messages)
+        self.newest_timestamp = int(newest[-1])
+        self._next_offset = records[-1].offset + 1
+        self._newest_before = [
+            *self._newest_before[1 - BATCHES_REMEMBERED :],
+            (self._next_offset, self.newest_timestamp),
+        ]
+        return users
+
+    def _scopes_of(
+        self, records: Sequence[Record], places: Sequence[int], read: Sequence[Read | Unreadable]
+    ) -> set[ScopeKey]:
+        """The scopes of messages, also of those that are invalid and yet name a ping."""
+        found = {message.scope for message in read if isinstance(message, Read)}
+        for at, message in zip(places, read, strict=True):
+            if isinstance(message, Unreadable) and (identified := self._identified(records[at], message)) is not None:
+                found.add(identified[0])
+        return found
+
     def _take_forwarded(
         self,
-        forwarded: Sequence[Record],
+        sent: Sequence[tuple[int, ForwardedPing | Share | Word]],
         users: Users,
         touched: dict[ScopeKey, _Touched],
         as_of: int,
         out: Folded,
     ) -> None:
-        """What other books sent; its entries are numbered behind those that were read here."""
+        """What other books sent, by its offset; its entries are numbered behind those that were read here."""
         ids: list[npt.NDArray[np.uint64]] = []
-        for record in forwarded:
-            found = decode(record.value or b"")
+        for offset, found in sent:
             number = len(users.starts) + len(ids)
             if isinstance(found, ForwardedPing):
-                if self._came_before((found.partition, found.offset), record.offset):
+                if self._came_before((found.partition, found.offset), offset):
                     continue
-                case, some = arrived(found, record.offset, number)
+                case, some = arrived(found, offset, number)
                 self._settle(case, touched, out)
             elif isinstance(found, Share):
                 entries, some = numbered(found.entries, number)
@@ -371,39 +489,24 @@ class Book(Ownership):
         value = encode(Word(self.partition, *word))
         out.forwards += [Forward(b"", value, max(newest, 0), partition) for partition in range(self._rules.partitions)]
 
-    def _judge_all(
+    def _take(
         self,
-        records: Sequence[Record],
-        read: Sequence[Read | Unreadable],
+        record: Record,
+        message: Read | Unreadable,
+        newest_before: int,
         users: Users,
         touched: dict[ScopeKey, _Touched],
         out: Folded,
     ) -> None:
-        if records[0].offset != self._next_offset:
-            self._find_newest_before(records[0].offset)
-        for record, message in zip(records, read, strict=True):
-            case = self._judge(record, message)
-            if case is None:
-                assert isinstance(message, Unreadable)
-                self._dead(
-                    (self.partition, record.offset),
-                    record.timestamp,
-                    attempt_of(record),
-                    message.reason,
-                    message.sentence,
-                    out,
-                )
-            elif self._is_home(case):
-                self._settle(case, touched, out)
-            else:
-                out.forwards.append(forward_case(case, users.ids, users.starts, users.lengths))
-            if record.timestamp > self.newest_timestamp:
-                self.newest_timestamp = record.timestamp
-        self._next_offset = records[-1].offset + 1
-        self._newest_before = [
-            *self._newest_before[1 - BATCHES_REMEMBERED :],
-            (self._next_offset, self.newest_timestamp),
-        ]
+        case = self._judge(record, message, newest_before)
+        if case is None:
+            assert isinstance(message, Unreadable)
+            place = self.partition, record.offset
+            self._dead(place, record.timestamp, attempt_of(record), message.reason, message.sentence, out)
+        elif self._lives_here(case.scope, case.key):
+            self._settle(case, touched, out)
+        else:
+            out.forwards.append(forward_case(case, users.ids, users.starts, users.lengths))
 
     def _find_newest_before(self, offset: int) -> None:
         """The newest timestamp ahead of a message, as it was when the message came first."""
@@ -414,30 +517,34 @@ class Book(Ownership):
         scope = self._scopes.get(key)
         return scope.told if scope is not None else None
 
-    def _is_home(self, case: Case) -> bool:
+    def _lives_here(self, scope: ScopeKey, key: PingKey) -> bool:
         """Whether the scope's key lives in this partition, whatever key the message came under."""
         partition_of = self._rules.partition_of
         if partition_of is None:
             return True
-        which = case.scope, case.key.uuid
+        which = scope, key.uuid
         home = self._homes.get(which)
         if home is None:
-            home = self._homes[which] = partition_of(home_key(case.scope, case.key)) == self.partition
+            home = self._homes[which] = partition_of(home_key(scope, key)) == self.partition
         return home
 
-    def _judge(self, record: Record, message: Read | Unreadable) -> Case | None:
+    def _identified(self, record: Record, message: Unreadable) -> tuple[ScopeKey, PingKey, int] | None:
+        """The scope, the name and `recorded_at` of a message that is invalid and yet names a ping."""
+        identity = decode_identity(record.value or b"") if message.reason is Reason.INVALID else None
+        if identity is None:
+            return None
+        ping = Ping(identity.uuid, identity.recorded_at, identity.hostname, identity.namespace_id)
+        return *identify(ping, self._rules.saas_hostnames), micros(ping.recorded_at)
+
+    def _judge(self, record: Record, message: Read | Unreadable, newest_before: int) -> Case | None:
         """Everything but whether the ping was sent before; None when the message names no ping."""
         place, attempt = (self.partition, record.offset), attempt_of(record)
         if isinstance(message, Unreadable):
-            identity = decode_identity(record.value or b"") if message.reason is Reason.INVALID else None
-            if identity is None:
+            identified = self._identified(record, message)
+            if identified is None:
                 return None
-            ping = Ping(identity.uuid, identity.recorded_at, identity.hostname, identity.namespace_id)
-            scope, key = identify(ping, self._rules.saas_hostnames)
             verdict = message.reason, message.sentence
-            return Case(
-                place, record.timestamp, attempt, scope, key, micros(ping.recorded_at), verdict, [], None, 0, 0, None
-            )
+            return Case(place, record.timestamp, attempt, *identified, verdict, [], None, 0, 0, None)
         case = Case(
             place,
             record.timestamp,
@@ -457,7 +564,7 @@ class Book(Ownership):
             case.verdict = Reason.INVALID, message.error
         elif is_future(message.recorded_at // DAY_US, received):
             case.verdict = Reason.FUTURE, FUTURE_SENTENCE
-        elif is_behind(record.timestamp, self.newest_timestamp):
+        elif is_behind(record.timestamp, newest_before):
             case.verdict = Reason.LATE, BEHIND_SENTENCE
         else:
             self._take_out(case, message, received - LATE_DAYS, received + FUTURE_DAYS)
@@ -556,6 +663,7 @@ class Book(Ownership):
         spans: list[tuple[Scope, _Touched, int, int]] = []
         for key, work in touched.items():
             scope = self._scope(key)
+            scope.stale = True
             if floor > scope.ledger.floor:
                 self._forget(scope, floor)
             if scope.ledger.floor > 0:
@@ -644,7 +752,7 @@ class Book(Ownership):
             written = min(written, scope.dirty_from - 1)
         scope.final_before = min(floor, written + 1 - WINDOW)
         if scope.ledger.has_pane_before(scope.final_before) and scope.ledger.forget_before(scope.final_before):
-            scope.forgot = True
+            scope.forgot = scope.stale = True
             scope.base = None
 
     def _mark(self, scope: Scope, days: list[int], as_of: int, out: Folded) -> None:
@@ -669,10 +777,9 @@ class Book(Ownership):
 
     def rows(self, folded: Folded, out: UsageRows) -> None:
         """Counts the rows of the scopes a batch touched."""
-        for scope, first, last in folded.touched:
-            first = max(first, scope.ledger.floor + WINDOW)  # a new base may have let days go since
-            if first <= last:
-                out.add(scope, self.partition, first, last)
+        # A new base may have let days go since.
+        asked = [(scope, max(first, scope.ledger.floor + WINDOW), last) for scope, first, last in folded.touched]
+        out.add(self.directory, asked, self.partition)
 
     def needs_roll(self, as_of: int) -> bool:
         """Whether the as-of clock is ahead of the rows."""
@@ -683,12 +790,14 @@ class Book(Ownership):
 
         Call `rolled` once the rows of all scopes are accepted.
         """
+        asked = []
         for scope in scopes:
             ledger = scope.ledger
             first = max(scope.written_to, self.rolled_to) + 1
             last = min(as_of, ledger.last_day)
             if ledger.reach >= 0 and first <= last:
-                out.add(scope, self.partition, max(first, ledger.first_day), last)
+                asked.append((scope, max(first, ledger.first_day), last))
+        out.add(self.directory, asked, self.partition)
 
     def retire(self, scopes: Iterable[Scope]) -> list[Change]:
         """Lets days go from scopes that no message may ever touch again; returns records for the changelog.
@@ -698,10 +807,12 @@ class Book(Ownership):
         floor = self._watermarks.floor
         changes: list[Change] = []
         for scope in scopes:
+            scope.stale |= scope.unsure
             scope.unsure = False
             if floor > scope.ledger.floor:
                 self._forget(scope, floor)
             if scope.forgot:
+                scope.stale = True  # its new base lets go of more
                 scope.revision += 1
                 scope.forgot = False
                 changes += self._packer.changes(scope, self.epoch, None, *NOTHING_NEW, [])

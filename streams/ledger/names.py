@@ -8,6 +8,12 @@ TOTAL = 0
 """The number of the figure over all stages; its stage and feature are ''."""
 
 
+def number_of(stage: str, feature: str) -> int:
+    """A 64-bit digest of the name: two names meet with a chance of n^2 / 2^65, 1e-11 for 20,000 names."""
+    text = f"{len(stage)}:{stage}{feature}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8, person=b"pingstream.name").digest(), "little")
+
+
 class Names:
     """Numbers for (stage, feature); feature '' is the stage itself. Remembers which ones were given out."""
 
@@ -17,11 +23,10 @@ class Names:
         self._unwritten: list[tuple[int, str, str]] = [(TOTAL, "", "")]
 
     def number(self, stage: str, feature: str) -> int:
-        """A 64-bit digest of the name: two names meet with a chance of n^2 / 2^65, 1e-11 for 20,000 names."""
+        """The number of a name, see `number_of`."""
         number = self._numbers.get((stage, feature))
         if number is None:
-            text = f"{len(stage)}:{stage}{feature}".encode()
-            number = int.from_bytes(hashlib.blake2b(text, digest_size=8, person=b"pingstream.name").digest(), "little")
+            number = number_of(stage, feature)
             self._numbers[stage, feature] = number
             self._names[number] = stage, feature
             self._unwritten.append((number, stage, feature))

@@ -133,47 +133,57 @@ def _pseudonyms(users: list[int | str], pseudonymiser: Pseudonymiser) -> npt.NDA
     return np.concatenate([integers, np.array(strings, np.uint64)])
 
 
-def read_batch(
-    records: Sequence[Record],
-    last_told: Callable[[ScopeKey], Told | None],
-    pseudonymiser: Pseudonymiser,
-    max_bytes: int,
-    saas_hostnames: frozenset[str],
-) -> tuple[list[Read | Unreadable], Users]:
-    """Decodes a batch.
+class Reading:
+    """Decodes messages of a batch.
 
     Args:
         last_told: gives what a scope's last ping told.
         saas_hostnames: host names of GitLab.com, in lower case.
-
-    Returns:
-        For each record what was read or why it could not be, and the users of the entries that are new. Errors in an
-        entry's users are in `Read.error`.
     """
-    fresh: list[Entry] = []
-    out: list[Read | Unreadable] = []
-    in_batch: dict[ScopeKey, Told] = {}
-    values = [record.value if record.value is not None else b"" for record in records]
-    for value, openers in zip(values, _openers(values), strict=True):
-        try:
-            ping = decode_ping(value, max_bytes, openers, _nesting)
-            read = Read(ping, *identify(ping, saas_hostnames), micros(ping.recorded_at))
-            if ping.activity:
-                before = in_batch.get(read.scope) or last_told(read.scope)
-                read.told = in_batch[read.scope] = _read_activity(ping.activity, before, fresh)
-                read.entries += read.told.entries
-            if ping.sessions:
-                _read_sessions(read, fresh)
-        except Unreadable as exc:
-            out.append(exc)
-        else:
-            out.append(read)
-    users = Users(fresh, pseudonymiser)
-    if users.errors:
-        for read_ in out:
-            if isinstance(read_, Read):
-                _carry_error(read_, users)
-    return out, users
+
+    def __init__(
+        self,
+        last_told: Callable[[ScopeKey], Told | None],
+        pseudonymiser: Pseudonymiser,
+        max_bytes: int,
+        saas_hostnames: frozenset[str],
+    ) -> None:
+        self._last_told = last_told
+        self._pseudonymiser = pseudonymiser
+        self._max_bytes = max_bytes
+        self._saas_hostnames = saas_hostnames
+        self._fresh: list[Entry] = []
+        self._in_batch: dict[ScopeKey, Told] = {}
+        self._read: list[Read] = []
+
+    def read(self, records: Sequence[Record]) -> list[Read | Unreadable]:
+        """For each record what was read or why it could not be. Users of entries are not, before `users` is called."""
+        out: list[Read | Unreadable] = []
+        values = [record.value if record.value is not None else b"" for record in records]
+        for value, openers in zip(values, _openers(values), strict=True):
+            try:
+                ping = decode_ping(value, self._max_bytes, openers, _nesting)
+                read = Read(ping, *identify(ping, self._saas_hostnames), micros(ping.recorded_at))
+                if ping.activity:
+                    before = self._in_batch.get(read.scope) or self._last_told(read.scope)
+                    read.told = self._in_batch[read.scope] = _read_activity(ping.activity, before, self._fresh)
+                    read.entries += read.told.entries
+                if ping.sessions:
+                    _read_sessions(read, self._fresh)
+            except Unreadable as exc:
+                out.append(exc)
+            else:
+                out.append(read)
+                self._read.append(read)
+        return out
+
+    def users(self) -> Users:
+        """The users of the entries that are new, in all that was read. Errors in an entry's users are in `Read.error`."""
+        users = Users(self._fresh, self._pseudonymiser)
+        if users.errors:
+            for read in self._read:
+                _carry_error(read, users)
+        return users
 
 
 def _openers(values: list[bytes]) -> list[int]:
@@ -191,12 +201,15 @@ def _nesting(value: bytes) -> int:
 
 def identify(ping: Ping, saas_hostnames: frozenset[str]) -> tuple[ScopeKey, PingKey]:
     """The scope that a ping counts in, and its name."""
-    host = hostname(ping.hostname)
-    namespace = ping.namespace_id or ""
-    key = PingKey(ping.uuid, host, namespace)
-    if host.lower() not in saas_hostnames:
-        return ScopeKey(SELF_MANAGED, f"{ping.uuid}@{host}"), key
-    return (ScopeKey(GROUP, namespace) if namespace else ScopeKey(GITLAB_COM, "gitlab.com")), key
+    key = PingKey(ping.uuid, hostname(ping.hostname), ping.namespace_id or "")
+    return scope_of(key, saas_hostnames), key
+
+
+def scope_of(key: PingKey, saas_hostnames: frozenset[str]) -> ScopeKey:
+    """The scope that a ping of this name counts in."""
+    if key.hostname.lower() not in saas_hostnames:
+        return ScopeKey(SELF_MANAGED, f"{key.uuid}@{key.hostname}")
+    return ScopeKey(GROUP, key.namespace_id) if key.namespace_id else ScopeKey(GITLAB_COM, "gitlab.com")
 
 
 def _read_activity(activity: list[msgspec.Raw], before: Told | None, fresh: list[Entry]) -> Told:

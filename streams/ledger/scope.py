@@ -36,6 +36,16 @@ class _Recent(NamedTuple):
     before: dict[tuple[PingKey, int], tuple[Place, ...]]
 
 
+class _Latest(NamedTuple):
+    """The pings of the newest flush, of one source partition, read there."""
+
+    key: PingKey
+    partition: int
+    flush: int
+    times: list[int]
+    offsets: list[int]
+
+
 class PingLog:
     """Which pings are known, by identity; of the newest ones, where their messages stood in Kafka.
 
@@ -44,11 +54,13 @@ class PingLog:
     one of it in a later flush says that those before it are done with.
     """
 
-    __slots__ = ("_recent", "_times")
+    __slots__ = ("_latest", "_recent", "_times")
 
     def __init__(self) -> None:
         self._times: dict[PingKey, array[int]] = {}
         self._recent: dict[int, _Recent] = {}
+        self._latest: _Latest | None = None
+        """What is recent, where that is all of it: taken apart when it is asked for."""
 
     def __contains__(self, ping: tuple[PingKey, int]) -> bool:
         times = self._times.get(ping[0])
@@ -70,15 +82,53 @@ class PingLog:
             at = bisect_left(times, recorded_at)
             if times[at] != recorded_at:
                 times.insert(at, recorded_at)
+        self._take_apart()
         recent = self._recent.get(place[0])
         if recent is None or recent.flush != flush:
             recent = self._recent[place[0]] = _Recent(flush, {}, {})
         recent.before.clear()
         recent.now[key, recorded_at] = (*recent.now.get((key, recorded_at), ()), place)
 
+    def follow(self, key: PingKey, partition: int, flush: int, times: list[int], offsets: list[int]) -> None:
+        """Remembers the pings of a flush that were read here, all there are of the scope in it: each newer than those before it.
+
+        Call it only where `is_recent_elsewhere` says no.
+        """
+        known = self._times.get(key)
+        if known is None:
+            known = self._times[key] = array("q")
+        known.extend(times)
+        while known[0] < times[-1] - REMEMBERED_US:
+            del known[0]
+        self._recent.clear()
+        self._latest = _Latest(key, partition, flush, times, offsets)
+
+    def is_recent_elsewhere(self, partition: int) -> bool:
+        """Whether pings of another source partition are recent."""
+        if self._latest is not None:
+            return self._latest.partition != partition
+        return bool(self._recent) and self._recent.keys() != {partition}
+
+    @property
+    def newest(self) -> int:
+        """The newest `recorded_at`; -1 without any."""
+        return max((times[-1] for times in self._times.values() if times), default=-1)
+
+    def _take_apart(self) -> None:
+        if self._latest is None:
+            return
+        key, partition, flush, times, offsets = self._latest
+        self._latest = None
+        self._recent[partition] = _Recent(
+            flush,
+            {(key, at): ((partition, offset, READ_HERE),) for at, offset in zip(times, offsets, strict=True)},
+            {},
+        )
+
     def add_again(self, key: PingKey, recorded_at: int, place: Place, flush: int) -> None:
         """A message came again, in this flush, or was put back: until its rows are accepted it is as recent as a new one. It may
         have come before without our knowing, so it does not say that others are done with."""
+        self._take_apart()
         recent = self._recent.get(place[0])
         if recent is None:
             recent = self._recent[place[0]] = _Recent(flush, {}, {})
@@ -93,6 +143,7 @@ class PingLog:
 
     def places(self, key: PingKey, recorded_at: int, partition: int) -> tuple[Place, ...]:
         """Where a known ping came from, if that was lately and from this source partition."""
+        self._take_apart()
         recent = self._recent.get(partition)
         if recent is None:
             return ()
@@ -102,6 +153,7 @@ class PingLog:
     @property
     def recent(self) -> list[tuple[PingKey, int, Place]]:
         """(key, recorded_at, place) of the newest pings."""
+        self._take_apart()
         return [
             (key, recorded_at, place)
             for recent in self._recent.values()
@@ -111,6 +163,7 @@ class PingLog:
 
     def load_recent(self, recent: list[tuple[PingKey, int, Place]]) -> None:
         """Takes what `recent` gave, instead of what was there."""
+        self._latest = None
         self._recent.clear()
         for key, recorded_at, place in recent:
             self.add(key, recorded_at, place, LOADED)
@@ -141,11 +194,12 @@ class Scope:
         told: compact entries of the last ping; not durable, only a short cut.
         base: (epoch, revision) of the state's base in the changelog, None while there is none.
         deltas: bytes of each delta written on top of the base.
+        number, stale: in the book's directory, -1 while it has none; whether something has changed that stands there.
     """
 
     __slots__ = (
-        "base", "base_bytes", "deltas", "digest", "dirty_from", "epoch", "final_before", "forgot", "key", "ledger", "parity",
-        "parts", "pings", "revision", "told", "unsure", "written_features", "written_to", "written_users",
+        "base", "base_bytes", "deltas", "digest", "dirty_from", "epoch", "final_before", "forgot", "key", "ledger",
+        "number", "parity", "parts", "pings", "revision", "stale", "told", "unsure", "written_features", "written_to", "written_users",
     )  # fmt: skip
 
     def __init__(self, key: ScopeKey, digest: bytes) -> None:
@@ -168,3 +222,5 @@ class Scope:
         self.deltas: list[int] = []
         self.written_users = 0
         self.written_features = 0
+        self.number = -1
+        self.stale = True

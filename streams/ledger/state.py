@@ -52,11 +52,17 @@ PACKED = 1024
 SMALL_MASKS = 16 * 1024
 """Masks of up to so many bytes are left to the compressor as they are: a small base is made often, and fast."""
 
+SHORT_ROWS = 0x10000
+"""The rows of so many users are numbers of 16 bits."""
+
 MAX_DELTA_COLUMNS = 0xFFFF
 """A delta has 16 bits for a feature's column."""
 
 WORTH_EMPTYING = 256
 ZSTD = b"\x28\xb5\x2f\xfd"
+
+SMALL_DELTA = 4 * 1024
+"""A delta of up to so many bytes is left as it is: packing takes longer than making it."""
 
 DELTA_ROWS = 80_000
 DELTA_USERS = 40_000
@@ -252,7 +258,7 @@ class Packer:
             or sum(map(len, deltas)) + sum(scope.deltas) > _most_deltas(scope)
             or max(map(len, deltas)) > PART_BYTES
         ):
-            return self._base(scope, epoch)
+            return self.base(scope, epoch)
         scope.revision += len(deltas) - 1
         scope.written_features, scope.written_users = len(scope.ledger.features), scope.ledger.count
         changes = [
@@ -260,6 +266,26 @@ class Packer:
         ]
         scope.deltas += map(len, deltas)
         return changes
+
+    def bears(self, scope: Scope, epoch: int, size: int) -> bool:
+        """Whether what is new fits on the scope's base as one small delta, whose body has `size` bytes: of bits of known features."""
+        return (
+            size <= SMALL_DELTA
+            and scope.base is not None
+            and scope.base[0] == epoch
+            and scope.written_features == len(scope.ledger.features)
+            and scope.ledger.count <= SHORT_ROWS
+            and len(scope.deltas) < max(FEW_DELTAS, scope.base_bytes // DELTA_SHARE)
+            and HEADER.size + size + sum(scope.deltas) <= _most_deltas(scope)
+        )
+
+    def delta(self, scope: Scope, epoch: int, body: bytes) -> Change:
+        """The record of a small delta that is made already; the scope's revision must have been raised for it."""
+        value = HEADER.pack(FORMAT, DELTA, epoch, scope.revision) + body
+        change = Change(_delta_key(scope.digest, len(scope.deltas)), value)
+        scope.deltas.append(len(value))
+        scope.written_users = scope.ledger.count
+        return change
 
     def _bears_deltas(self, scope: Scope, epoch: int, rows: npt.NDArray[np.int32]) -> bool:
         """Whether there is a base of this owner that what is new may fit on."""
@@ -320,9 +346,10 @@ class Packer:
             values.append(HEADER.pack(FORMAT, DELTA, epoch, scope.revision + number) + value)
         return values
 
-    def _base(self, scope: Scope, epoch: int) -> list[Change]:
+    def base(self, scope: Scope, epoch: int) -> list[Change]:
+        """Records of a new base; the scope's revision must have been raised for it."""
         ledger = scope.ledger
-        ledger.forget_before(scope.final_before)
+        scope.stale |= ledger.forget_before(scope.final_before)
         masks = ledger.masks[:, : len(ledger.features), : ledger.count]
         known = np.argwhere(ledger.sessions[:, :, : len(ledger.features)] >= 0).tolist() if ledger.sessions.size else []
         recent, deliveries = _recent(scope)
@@ -499,4 +526,4 @@ def _no_rows() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArra
 
 
 def _row_type(users: int) -> str:
-    return "<u2" if users <= 0x10000 else "<u4"
+    return "<u2" if users <= SHORT_ROWS else "<u4"

@@ -45,12 +45,9 @@ class Entries:
 
 
 class Figures:
-    """Figures as columns, room for them taken ahead; the figures of one row of `usage_day` lie side by side.
+    """Figures as columns, room for them taken ahead; the figures of one row of `usage_day` lie side by side."""
 
-    `rows` and `counted` serve one count: elements of each day, and how many of them are figures and not sessions alone.
-    """
-
-    __slots__ = ("counted", "dau", "length", "mau", "name", "rows", "sessions", "wau")
+    __slots__ = ("dau", "length", "mau", "name", "sessions", "wau")
 
     def __init__(self, room: int = 4096) -> None:
         self.name = np.empty(room, np.uint64)
@@ -58,12 +55,10 @@ class Figures:
         self.wau = np.empty(room, np.uint32)
         self.mau = np.empty(room, np.uint32)
         self.sessions = np.empty(room, np.int64)
-        self.rows = np.empty(64, np.int64)
-        self.counted = np.empty(64, np.int64)
         self.length = 0
 
-    def reserve(self, figures: int, rows: int) -> None:
-        """Makes room for `figures` more figures and for `rows` row lengths of the next count."""
+    def reserve(self, figures: int) -> None:
+        """Makes room for `figures` more figures."""
         room = len(self.name)
         if self.length + figures > room:
             room = max(2 * room, self.length + figures)
@@ -72,9 +67,6 @@ class Figures:
                 grown = np.empty(room, old.dtype)
                 grown[: self.length] = old[: self.length]
                 setattr(self, column, grown)
-        if rows > len(self.rows):
-            self.rows = np.empty(2 * rows, np.int64)
-            self.counted = np.empty(2 * rows, np.int64)
 
 
 class UsageLedger:
@@ -123,6 +115,23 @@ class UsageLedger:
                 self._resize(features=column + max(8, column // 2))
         return column
 
+    def add_columns(self, features: list[tuple[str, str]], names: Names) -> None:
+        """Makes the columns of features that are new, all at once."""
+        for stage, feature in features:
+            self.columns[stage, feature] = len(self.features)
+            self.features.append((stage, feature))
+            self.stages.setdefault(stage, len(self.stages))
+        new_stages = list(self.stages)[len(self.stage_names) :]
+        self.stage_names = np.concatenate(
+            [self.stage_names, np.array([names.number(stage, "") for stage in new_stages], np.uint64)]
+        )
+        self.stage_of = np.concatenate(
+            [self.stage_of, np.array([self.stages[stage] for stage, _ in features], np.int64)]
+        )
+        self.names = np.concatenate([self.names, np.array([names.number(*name) for name in features], np.uint64)])
+        if len(self.features) > self.masks.shape[1]:
+            self._resize(features=max(len(self.features), self.masks.shape[1] + max(8, self.masks.shape[1] // 2)))
+
     def fold(self, entries: Entries, lo: int, hi: int) -> None:
         """Folds entries lo..hi. What was new is appended to `entries.new_rows`, its number to `new_counts`."""
         days = entries.days[lo:hi]
@@ -136,7 +145,7 @@ class UsageLedger:
             )  # fmt: skip
             if state != FULL:
                 break
-            self._make_room(self.count + max(8, self.count // 2))
+            self.make_room(self.count + max(8, self.count // 2))
         active = days[entries.lengths[lo:hi] > 0]
         if len(active):
             self.newest = max(self.newest, int(active.max()))
@@ -154,7 +163,7 @@ class UsageLedger:
 
     def append_users(self, users: Ids) -> None:
         """Adds users that are new, in the order of their rows: read back from state."""
-        self._make_room(self.count + len(users))
+        self.make_room(self.count + len(users))
         self.users[self.count : self.count + len(users)] = users
         self.count += len(users)
         self._index()
@@ -177,7 +186,9 @@ class UsageLedger:
         panes = self.masks.shape[0]
         if not panes:
             self.first_pane = low
-        elif self.first_pane <= low and high < self.first_pane + panes:
+            self.masks = np.zeros((high - low + 1, *self.masks.shape[1:]), np.uint64)
+            return
+        if self.first_pane <= low and high < self.first_pane + panes:
             return
         bottom = min(low, self.first_pane)
         top = max(high + 1, self.first_pane + panes)
@@ -243,13 +254,14 @@ class UsageLedger:
             sessions without a figure.
         """
         days = last - first + 1
-        figures.reserve(days * (1 + len(self.stages) + len(self.features)), days)
+        figures.reserve(days * (1 + len(self.stages) + len(self.features)))
+        lengths, counted = np.empty(days, np.int64), np.empty(days, np.int64)
         figures.length = kernels.count_figures(
             self.masks, self.first_pane, self.count, self.stage_of, len(self.stages), self.sessions, first, last,
             self.names, self.stage_names, figures.name, figures.dau, figures.wau, figures.mau, figures.sessions,
-            figures.rows, figures.counted, figures.length,
+            lengths, counted, figures.length,
         )  # fmt: skip
-        return figures.rows[:days].copy(), figures.counted[:days].copy()
+        return lengths, counted
 
     @property
     def reach(self) -> int:
@@ -266,7 +278,8 @@ class UsageLedger:
         """The last day that can have figures or sessions: that on which the newest day has left the window."""
         return max(self.newest + WINDOW, self.told_last) if self.newest >= 0 else self.told_last
 
-    def _make_room(self, users: int) -> None:
+    def make_room(self, users: int) -> None:
+        """Makes room for so many users."""
         if users > len(self.users):
             self._resize(users=_room(users))
         if 2 * users > len(self.slots):

@@ -365,7 +365,7 @@ class Books:
         mau = 0
         for partition, scope in enumerate(shards):
             usage = UsageRows()
-            usage.add(scope, partition, day, day)
+            usage.add(self.books[partition].directory, [(scope, day, day)], partition)
             mau += int(usage.figures.mau[0])  # the total comes first
         return mau, time.process_time() - begun
 

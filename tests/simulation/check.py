@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter, defaultdict
 from functools import lru_cache
+from itertools import islice
 from types import SimpleNamespace
 from typing import Any
 
@@ -221,7 +222,7 @@ def wrong_state(outcome: Outcome) -> list[str]:
                 known_from[*scope.key, partition] = max(0, ledger.first_day, ledger.floor + WINDOW)
                 if ledger.reach >= 0:
                     first_day = known_from[*scope.key, partition]
-                    usage.add(scope, partition, first_day, min(last_day, ledger.last_day))
+                    usage.add(book.directory, [(scope, first_day, min(last_day, ledger.last_day))], partition)
             found["usage_day"].update(_rows_of(usage))
     if of_billing:
         wanted = {key: {} for key in table(outcome, "billing_account")}
@@ -244,10 +245,12 @@ def _rows_of(usage: UsageRows) -> Rows:
     if not usage.scopes:
         return found
     figures, at = usage.figures, 0
-    lengths, counted = iter(np.concatenate(usage.lengths).tolist()), iter(np.concatenate(usage.counted).tolist())
+    days, lengths, counted = (
+        iter(np.concatenate(some).tolist()) for some in (usage.days, usage.lengths, usage.counted)
+    )
     columns = [column.tolist() for column in (figures.name, figures.dau, figures.wau, figures.mau, figures.sessions)]
-    for scope, shard, days in zip(usage.scopes, usage.shards, usage.days, strict=True):
-        for day in days.tolist():
+    for scope, shard, rows in zip(usage.scopes, usage.shards, usage.repeats, strict=True):
+        for day in islice(days, rows):
             length, some = next(lengths), next(counted)
             found[scope.population, "exact", EPOCH_DAY + dt.timedelta(day), scope.scope_id, shard] = {
                 columns[0][place]: (

@@ -15,7 +15,7 @@ from schemas.dead_letters import Unreadable
 from schemas.ping import depth
 from streams.ledger import kernels
 from streams.ledger.pseudonym import Pseudonymiser
-from streams.ledger.reading import Read, Told, Users, read_batch
+from streams.ledger.reading import Read, Reading, Told, Users
 from streams.ledger.records import ScopeKey
 
 KEY = Pseudonymiser(b"0123456789abcdef")
@@ -42,7 +42,9 @@ def read(*records: Record, told: Told | None = None) -> tuple[list[Read | Unread
     def last_told(_: ScopeKey) -> Told | None:
         return told
 
-    return read_batch(records, last_told, KEY, 2**20, frozenset({"gitlab.com"}))
+    reading = Reading(last_told, KEY, 2**20, frozenset({"gitlab.com"}))
+    found = reading.read(records)
+    return found, reading.users()
 
 
 def pseudonyms(*ids: int) -> list[int]:

@@ -6,14 +6,19 @@ import datetime as dt
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Literal
 
-from schemas.ping import EPOCH
+import numpy as np
+
+from schemas.ping import EPOCH, micros
 from streams.forwarder import partition_of
 from streams.ledger.book import Book, Folded, Rules, UsageRows
 from streams.ledger.names import Names
+from streams.ledger.plain.folding import PlainRows
 from streams.ledger.pseudonym import Pseudonymiser
 from streams.ledger.records import PingRow, attempt_of
+from streams.ping_rows import plain_block
 from tests.oracle import usage as oracle
 from tests.streams.ledger.record import Record
 
@@ -91,7 +96,12 @@ class World:
         self.outcomes.update({str(outcome): n for outcome, n in folded.tally.outcomes.items()})
         self.forgotten += folded.tally.forgotten
         self.letters.update({letter.place: str(letter.reason) for letter in folded.letters})
-        self.pings.update({(row.uuid, row.hostname, row.namespace_id, row.recorded_at): row for row in folded.pings})
+        self.pings.update(
+            {
+                (row.uuid, row.hostname, row.namespace_id, row.recorded_at): row
+                for row in (*folded.pings, *(plain_pings(folded.plain) if folded.plain is not None else ()))
+            }
+        )
 
     def _forward(self, folded: Folded) -> None:
         for forward in folded.forwards:
@@ -143,18 +153,13 @@ class World:
         columns = [column[: usage.figures.length].tolist() for column in (
             usage.figures.name, usage.figures.dau, usage.figures.wau, usage.figures.mau, usage.figures.sessions,
         )]  # fmt: skip
-        for scope, shard, version, repeat, days, lengths, counted in zip(
-            usage.scopes,
-            usage.shards,
-            usage.versions,
-            usage.repeats,
-            usage.days,
-            usage.lengths,
-            usage.counted,
-            strict=True,
+        if not usage.scopes:
+            return
+        rows = zip(*(np.concatenate(some).tolist() for some in (usage.days, usage.lengths, usage.counted)), strict=True)
+        for scope, shard, version, repeat in zip(
+            usage.scopes, usage.shards, usage.versions, usage.repeats, strict=True
         ):
-            assert repeat == len(days) == len(lengths)
-            for of_day, length, figures in zip(days.tolist(), lengths.tolist(), counted.tolist(), strict=True):
+            for of_day, length, figures in islice(rows, repeat):
                 row = [
                     (*self.names.name(name), *rest)
                     for name, *rest in zip(*(column[at : at + length] for column in columns), strict=True)
@@ -163,7 +168,7 @@ class World:
                 key = (*scope, of_day, shard)
                 if key not in self.rows or version >= self.rows[key][0]:
                     self.rows[key] = version, row, figures  # type: ignore[assignment]
-        assert at == usage.figures.length
+        assert at == usage.figures.length and not list(rows)
 
     def table(self) -> dict[tuple[object, ...], tuple[object, ...]]:
         """The exact rows of `usage_kpi`: sums over shards; GitLab.com's sessions are those of its groups and its own."""
@@ -186,6 +191,18 @@ class World:
     def state_bytes(self) -> int:
         """Bytes of all values of the changelog, compacted."""
         return sum(len(value) for values in self.values for value in values.values())
+
+
+def plain_pings(rows: PlainRows) -> list[PingRow]:
+    """Rows of plain pings, as the long way has them: they go the way to Arrow, and back."""
+    found = []
+    for row in plain_block(0, 1, rows).to_pylist():
+        row["recorded_at"] = micros(row["recorded_at"])
+        row["received_at"] = micros(row["received_at"]) // 1000
+        own = {name: row[name] for name in PingRow._fields if name in row}
+        found.append(PingRow(**own, reported=None, unknown=row["reported_unknown"], users_by=None))
+        assert not (row["reports"] or row["has_users_by"] or row["stage_map"] or row["reported_names"])
+    return found
 
 
 def expect(sources: Sequence[Sequence[Record]], as_of: dt.date) -> oracle.Expected:

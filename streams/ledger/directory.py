@@ -1,0 +1,162 @@
+"""Where the arrays of many ledgers are: a table of addresses and sizes, by which one kernel reads and changes all of them.
+
+A row is a copy of what a scope and its ledger hold. Whoever changes one of them in Python marks the scope `stale`, and its row
+is made anew before a kernel sees it; what a kernel changes in a row is written back to the scope by its caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from streams.ledger.scope import Scope
+
+(
+    USERS, COUNT, ROOM, SLOTS, SLOT_COUNT, MASKS, PANES, FEATURE_ROOM, FIRST_PANE, NAMES, FEATURES, STAGE_OF, STAGES,
+    STAGE_NAMES, SESSIONS, SESSION_PANES, NEWEST, OLDEST, TOLD_FIRST, TOLD_LAST, FLOOR, WRITTEN_TO, DIRTY_FROM, UNSURE, RECORDED,
+) = range(25)  # fmt: skip
+"""Columns: addresses of arrays and their sizes, and numbers of the same names as in `UsageLedger` and `Scope`. ROOM and
+FEATURE_ROOM: users and features that the masks have room for; RECORDED: the newest `recorded_at` of its pings."""
+
+FIELDS = RECORDED + 1
+
+Numbers = npt.NDArray[np.int64]
+
+
+@intrinsic
+def _pointer(context, address):  # type: ignore[no-untyped-def]
+    """A number as a pointer."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
+
+    return types.voidptr(address), generate
+
+
+@numba.njit(inline="always")
+def uint64s(address, length):  # type: ignore[no-untyped-def]
+    """The array of `length` numbers at an address."""
+    return numba.carray(_pointer(address), length, np.uint64)
+
+
+@numba.njit(inline="always")
+def int64s(address, length):  # type: ignore[no-untyped-def]
+    """The same, signed."""
+    return numba.carray(_pointer(address), length, np.int64)
+
+
+@numba.njit(inline="always")
+def int32s(address, length):  # type: ignore[no-untyped-def]
+    """The same, of 32 bits."""
+    return numba.carray(_pointer(address), length, np.int32)
+
+
+@intrinsic
+def byte_at(context, address):  # type: ignore[no-untyped-def]
+    """The byte at an address, as a number. Handing an array to a part of a kernel counts its references, which takes longer than
+    reading a byte of it; an address is just a number."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        place = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+        return builder.zext(builder.load(place), ir.IntType(64))
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def word_at(context, address):  # type: ignore[no-untyped-def]
+    """The 64-bit number at an address, which need not be aligned."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        place = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
+        return builder.load(place, align=1)
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def put_word(context, address, word):  # type: ignore[no-untyped-def]
+    """Puts a 64-bit number to an address."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        place = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
+        builder.store(arguments[1], place, align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+class Directory:
+    """The scopes of a book by number.
+
+    Attributes:
+        scopes: each scope, by its number.
+    """
+
+    def __init__(self) -> None:
+        self.scopes: list[Scope] = []
+        self._rows: Numbers = np.zeros((64, FIELDS), np.int64)
+
+    @property
+    def rows(self) -> Numbers:
+        """[number, column], for kernels."""
+        return self._rows
+
+    def numbers(self, scopes: Iterable[Scope]) -> Numbers:
+        """Numbers of scopes; their rows are as the scopes are."""
+        found = []
+        for scope in scopes:
+            if scope.number < 0:
+                scope.number = len(self.scopes)
+                self.scopes.append(scope)
+                if scope.number >= len(self._rows):
+                    self._rows = np.concatenate([self._rows, np.zeros_like(self._rows)])
+            if scope.stale:
+                self.refresh(scope)
+            found.append(scope.number)
+        return np.array(found, np.int64)
+
+    def refresh(self, scope: Scope) -> None:
+        """Makes a scope's row anew."""
+        ledger = scope.ledger
+        panes, features, room = ledger.masks.shape
+        self._rows[scope.number] = (
+            _address(ledger.users),
+            ledger.count,
+            room,
+            _address(ledger.slots),
+            len(ledger.slots),
+            _address(ledger.masks),
+            panes,
+            features,
+            ledger.first_pane,
+            _address(ledger.names),
+            len(ledger.features),
+            _address(ledger.stage_of),
+            len(ledger.stages),
+            _address(ledger.stage_names),
+            _address(ledger.sessions),
+            ledger.sessions.shape[0],
+            ledger.newest,
+            ledger.oldest,
+            ledger.told_first,
+            ledger.told_last,
+            ledger.floor,
+            scope.written_to,
+            scope.dirty_from,
+            scope.unsure,
+            scope.pings.newest,
+        )
+        scope.stale = False
+
+
+def _address(array: npt.NDArray[Any]) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address

@@ -1,0 +1,1 @@
+"""Plain pings: the short way of a batch of messages into the ledgers of many installations, by columns."""
