@@ -179,6 +179,14 @@ def test_without_the_engine_it_says_what_to_set(tmp_path: Path) -> None:
     assert "PINGSTREAM_CLICKHOUSE" in done.stderr and "Traceback" not in done.stderr
 
 
+def test_a_worker_that_waits_ends_when_it_is_asked_to(tmp_path: Path) -> None:
+    arguments = ["worker", "--kafka=127.0.0.1:9", "--clickhouse=http://127.0.0.1:9", f"--data-dir={tmp_path}"]
+    with Process(arguments, tmp_path, tmp_path / "worker.log") as worker:
+        worker.found("(waiting for Kafka)")
+        worker.signal(signal.SIGTERM)
+        assert worker.wait(20) == 0
+
+
 def test_secrets_are_made_once_and_only_hashes_go_to_the_server(tmp_path: Path) -> None:
     (tmp_path / "pingstream").mkdir()
     (tmp_path / "pingstream" / "pingstream_pseudonym_key").write_text("a key that was here before\n")
