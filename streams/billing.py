@@ -41,6 +41,9 @@ class BillingSide:
     is far behind may be acknowledged without them: whoever has the partition next writes them.
     """
 
+    flush_bytes = 16 * 1024 * 1024
+    flush_records = 8_000
+
     def __init__(self, rows: RowSink, clock: AsOfClock, rules: Rules, metrics: Metrics) -> None:
         self._rows = rows
         self._clock = clock

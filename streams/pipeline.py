@@ -41,12 +41,8 @@ from streams.store import Store
 
 log = structlog.get_logger("pingstream.pipeline")
 
-BATCH_BYTES = 16 * 1024 * 1024
-"""A flush takes this many bytes of messages and no more events after them: what it holds in memory is a few times that."""
-
-BATCH_RECORDS = 8_000
-WAITING_BYTES = 2 * BATCH_BYTES
-"""More than this is not taken from Faust: its queues fill and fetching stops."""
+WAITING_BYTES = 32 * 1024 * 1024
+"""More than this is not taken from Faust: its queues fill and fetching stops. No flush takes more, see `Side.flush_bytes`."""
 
 DELETED = "(the message was deleted from its topic before this letter was written)"
 
@@ -203,7 +199,7 @@ class Pipeline(Generic[B, F]):
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._arrived.wait(), IDLE_SECONDS)
         until = time.monotonic() + self._flush_seconds
-        while self._waiting and self._waiting_bytes < BATCH_BYTES and not self._stopping:
+        while self._waiting and self._waiting_bytes < self._side.flush_bytes and not self._stopping:
             left = until - time.monotonic()
             if left <= 0:
                 break
@@ -217,7 +213,7 @@ class Pipeline(Generic[B, F]):
         assigned = self._source.assigned()
         taken: list[Any] = []
         taken_bytes = records = 0
-        while self._waiting and taken_bytes < BATCH_BYTES and records < BATCH_RECORDS:
+        while self._waiting and taken_bytes < self._side.flush_bytes and records < self._side.flush_records:
             event, size = self._waiting.popleft()
             self._waiting_bytes -= size
             message = event.message

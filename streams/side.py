@@ -63,7 +63,15 @@ B = TypeVar("B", bound=Book[Any])
 
 
 class Side(Protocol, Generic[B, F_contra]):
-    """Makes books, writes their rows, shows their live figures."""
+    """Makes books, writes their rows, shows their live figures.
+
+    Attributes:
+        flush_bytes, flush_records: a flush takes this many bytes of messages, or this many of them, and no more events after
+            them: what it holds in memory is a few times that.
+    """
+
+    flush_bytes: int
+    flush_records: int
 
     def open(self, partition: int, values: Mapping[bytes, bytes], generation: int) -> B:
         """A book of recovered state, for its owner in a generation of the consumer group."""

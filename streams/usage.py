@@ -24,6 +24,10 @@ LIVE_SCOPES = 500
 class UsageSide:
     """Books of installations and groups; see `streams.side`."""
 
+    flush_bytes = 32 * 1024 * 1024
+    flush_records = 16_000
+    """A scope that a flush touches costs about as much as one of its pings: the more pings of it there are in one, the better."""
+
     def __init__(self, rows: RowSink, pseudonymiser: Pseudonymiser, rules: Rules, metrics: Metrics) -> None:
         self._rows = rows
         self._pseudonymiser = pseudonymiser

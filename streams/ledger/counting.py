@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from streams.ledger.compiled import compiled
 from streams.ledger.directory import (
     COUNT,
     FEATURE_ROOM,
@@ -19,7 +20,7 @@ from streams.ledger.directory import (
     int64s,
     uint64s,
 )
-from streams.ledger.kernels import PANE, compiled, count_figures
+from streams.ledger.kernels import PANE, count_figures
 
 
 @compiled

@@ -58,7 +58,7 @@ SHORT_ROWS = 0x10000
 MAX_DELTA_COLUMNS = 0xFFFF
 """A delta has 16 bits for a feature's column."""
 
-WORTH_EMPTYING = 256
+WORTH_EMPTYING = 1024
 ZSTD = b"\x28\xb5\x2f\xfd"
 
 SMALL_DELTA = 4 * 1024

@@ -201,7 +201,9 @@ def _tuned(loop: VirtualLoop, faults: Faults) -> Iterator[None]:
         (streams.pipeline, "log", log),
         (streams.rows, "log", log),
         (streams.letters, "log", log),
-        (streams.pipeline, "BATCH_RECORDS", some((3, 10, 8_000))),
+        *zip(
+            (streams.usage.UsageSide, streams.billing.BillingSide), ("flush_records",) * 2, [some((3, 10, 8_000))] * 2
+        ),
         (streams.pipeline, "FAR_BEHIND", some((4, 2_000))),
         (streams.billing, "PUT_OFF_SECONDS", some((2.0, 300.0))),
         (streams.billing, "READ_ACCOUNTS", some((2, 20_000))),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from streams.ledger.compiled import compiled
 from streams.ledger.directory import (
     COUNT,
     DIRTY_FROM,
@@ -36,7 +37,7 @@ from streams.ledger.directory import (
     uint64s,
     word_at,
 )
-from streams.ledger.kernels import FULL, OK, WINDOW, compiled
+from streams.ledger.kernels import FULL, OK, WINDOW
 
 NEVER = -(2**31)
 FAR = 2**31 - 1
