@@ -201,9 +201,8 @@ def _tuned(loop: VirtualLoop, faults: Faults) -> Iterator[None]:
         (streams.pipeline, "log", log),
         (streams.rows, "log", log),
         (streams.letters, "log", log),
-        *zip(
-            (streams.usage.UsageSide, streams.billing.BillingSide), ("flush_records",) * 2, [some((3, 10, 8_000))] * 2
-        ),
+        (streams.usage.UsageSide, "flush_records", records := some((3, 10, 16_000))),
+        (streams.billing.BillingSide, "flush_records", records),
         (streams.pipeline, "FAR_BEHIND", some((4, 2_000))),
         (streams.billing, "PUT_OFF_SECONDS", some((2.0, 300.0))),
         (streams.billing, "READ_ACCOUNTS", some((2, 20_000))),
