@@ -21,8 +21,8 @@ from sinks.clickhouse.writer import newest_epochs
 from tests.running import KEYS, ROOT
 
 FILES = sorted((ROOT / "deploy" / "grants").glob("*.sql"))
-ANYBODYS = {"system.tables", "system.columns", "system.settings", "system.one"}
-"""What every user of ClickHouse may read; of tables and columns those that it may see."""
+ANYBODYS = {"system.databases", "system.tables", "system.columns", "system.settings", "system.one"}
+"""What every user of ClickHouse may read; of databases, tables and columns those that it may see."""
 
 NEEDS = (
     (r"CREATE DATABASE", {"CREATE DATABASE"}),

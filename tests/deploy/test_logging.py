@@ -28,6 +28,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[io.StringIO, ours.L
     """What was written, by a handler whose clock stands still."""
     root, out, clock = logging.getLogger(), io.StringIO(), Clock()
     handlers, level = root.handlers, root.level
+    levels = {name: logging.getLogger(name).level for name in ours.QUIET}
     monkeypatch.setattr(sys, "stderr", out)
     ours.configure("json")
     (handler,) = root.handlers
@@ -36,6 +37,8 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[io.StringIO, ours.L
     yield out, handler, clock
     root.handlers = handlers
     root.setLevel(level)
+    for name, before in levels.items():
+        logging.getLogger(name).setLevel(before)
     structlog.reset_defaults()
 
 
