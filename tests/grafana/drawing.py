@@ -195,7 +195,7 @@ class _Drawn:
         custom: Json = self._defaults.get("custom", {})
         order = sorted(lines, key=lambda name: -(_last(lines[name]) or 0))
         entries = [(name, self._say(_last(lines[name]))) for name in order]
-        longest = max((len(name) + len(value) for name, value in entries[:LEGEND]), default=0) + 4
+        longest = max((len(name) + len(value) for name, value in entries[:LEGEND]), default=0) + 7
         legend = min(max(longest * CHARACTER / self._wide, 0.16), 0.42)
         ticks = 0.06 if self._defaults.get("unit") in ("s", "bytes", "cps") else 0.042
         axes = self._axes(ticks / self._wide, 1.25, legend, 1.5)
