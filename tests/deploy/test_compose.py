@@ -132,6 +132,18 @@ def test_prometheus_looks_at_each_worker_and_has_the_rules() -> None:
     assert {f"/etc/prometheus/{name}" for name in [*config["rule_files"], "prometheus.yml"]} <= mounted
 
 
+def test_grafana_gets_what_its_files_ask_for() -> None:
+    grafana, folder = SERVICES["grafana"], ROOT / "deploy/grafana/provisioning"
+    asked = {name for file in folder.rglob("*.yml") for name in re.findall(r"\$\{(PINGSTREAM_\w+)\}", file.read_text())}
+    given = {name: value for name, value in grafana["environment"].items() if name.startswith(PREFIX)}
+    assert asked == given.keys() and len(asked) > 5
+    assert given["PINGSTREAM_GRAFANA_DASHBOARDS"] in {volume.split(":")[1] for volume in grafana["volumes"]}
+    assert given["PINGSTREAM_GRAFANA_CLICKHOUSE_HOST"] in SERVICES
+    users = ET.parse(ROOT / "deploy/compose/clickhouse-users.xml")
+    assert users.find(f"users/{given['PINGSTREAM_GRAFANA_CLICKHOUSE_USER']}") is not None
+    assert given["PINGSTREAM_GRAFANA_PROMETHEUS_URL"] == "http://prometheus:9090"
+
+
 def test_the_image_has_what_it_names() -> None:
     ignored = (ROOT / ".dockerignore").read_text().split()
     for line in re.findall(r"^COPY (?!--from)(?:--chmod=\d+ )?(.+) \S+$", DOCKERFILE, re.M):
@@ -328,7 +340,7 @@ class prometheus:
         for name, address in zip(WORKERS, workers, strict=True):
             assert f"{name}:8088" in config
             config = config.replace(f"{name}:8088", address)
-        for said, here in {"10s": "1s", "/run/secrets": str(folder / "secrets" / "prometheus")}.items():
+        for said, here in {"15s": "1s", "/run/secrets": str(folder / "secrets" / "prometheus")}.items():
             assert said in config
             config = config.replace(said, here)
         (folder / "prometheus.yml").write_text(config)
