@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
 
-.PHONY: help setup demo test faults faults-long simulation lint types rooms check bench bench-state bench-billing bench-peers chart helm lock clean
+.PHONY: help setup demo test faults faults-long simulation lint types rooms check bench bench-state bench-billing bench-peers dashboards dashboard-pictures chart helm lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,8 @@ help:
 	@echo "make bench-state  how small state stays, how fast it is counted and recovered, bytes of a ping"
 	@echo "make bench-billing  how fast billing events are drained, and the views over them"
 	@echo "make bench-peers  the same job by Kafka Streams, ClickHouse's Kafka engine and Quix, beside ours (SHAPE=d1 SCALE=0.1 REPEAT=3)"
+	@echo "make dashboards  write Grafana's dashboards (deploy/grafana/dashboards) from the code beside them"
+	@echo "make dashboard-pictures  draw them for the docs, over a fleet's year (some minutes; needs Debian's prometheus)"
 	@echo "make check   linters, types and the check of dependencies between rooms"
 	@echo "make chart   write what in the Helm chart follows from settings and alert rules"
 	@echo "make helm    build helm with Go, for the chart's tests (once, some minutes of CPU)"
@@ -77,6 +79,12 @@ bench-billing: $(STAMP)
 bench-peers: $(STAMP)
 	@$(BIN)/python -m tests.benchmarks.peers $(if $(SHAPE),--shape $(SHAPE)) $(if $(SYSTEMS),--systems $(SYSTEMS)) \
 		$(if $(SCALE),--scale $(SCALE)) $(if $(REPEAT),--repeat $(REPEAT))
+
+dashboards: $(STAMP)
+	@$(BIN)/python -m deploy.grafana
+
+dashboard-pictures: $(STAMP)
+	@$(BIN)/python -m tests.grafana.pictures
 
 chart: $(STAMP)
 	@$(BIN)/python -m tests.deploy.chart
