@@ -39,6 +39,7 @@ STALE_SECONDS = 60
 """After so long without a step the process that holds the lock is taken for dead. If it lives, two do the same work, and
 nothing is done twice by that: every statement makes what is missing, or the same again."""
 POLL_SECONDS = 0.2
+_VIEWS_A_STEP = 10
 
 TABLE_ALREADY_EXISTS = 57, "TABLE_ALREADY_EXISTS"
 UNKNOWN_DATABASE = 81, "UNKNOWN_DATABASE"
@@ -129,8 +130,8 @@ def _bring_up_to_date(client: Client, database: str) -> list[Migration]:
 
 def take(client: Client, database: str, step: Migration) -> None:
     """Takes a step, and notes that it is taken."""
+    _still_here(client, database)
     for statement in statements(step.sql, database, _is_replicated(client, database)):
-        _still_here(client, database)
         client.command(statement)
     client.command(f"INSERT INTO {database}.schema_migration (number, name) VALUES ({step.number}, '{step.name}')")
 
@@ -242,9 +243,10 @@ def _make_views(client: Client, database: str) -> None:
     # what it shows to users who may not read the tables beneath.
     security = client.query("SELECT getSetting('default_normal_view_sql_security')").first_row[0]
     definer = " DEFINER = CURRENT_USER SQL SECURITY DEFINER" if security == "DEFINER" else ""
-    for sql in texts:
+    for number, sql in enumerate(texts):
         definition = " ".join(line.removeprefix("--").strip() for line in sql.splitlines() if line.startswith("--"))
-        _still_here(client, database)
+        if number % _VIEWS_A_STEP == 0:
+            _still_here(client, database)
         for statement in statements(sql, database, replicated):
             statement = re.sub(r"^(CREATE OR REPLACE VIEW \S+)", rf"\1{definer}", statement)
             client.command(statement + "\nCOMMENT '" + definition.replace("'", "''") + "'")
