@@ -80,7 +80,7 @@ _NOW = Section(
             "Newest message, ago",
             "How long ago the newest applied message was received, of the partition that is furthest behind. It also grows when "
             "nobody sends anything.",
-            metric("time() - min(pingstream_watermark_timestamp_seconds)"),
+            metric("time() - min(pingstream_watermark_timestamp_seconds > 0)"),
             SECONDS,
         ),
         stat(
@@ -158,7 +158,7 @@ _LAG = Section(
         trend(
             "Newest message, ago, by worker",
             "How long ago the newest applied message was received, of each worker's partition that is furthest behind.",
-            metric(f"time() - pingstream_watermark_timestamp_seconds{_OF_WORKER}", "{{instance}}"),
+            metric(f"time() - (pingstream_watermark_timestamp_seconds{_OF_WORKER} > 0)", "{{instance}}"),
             SECONDS,
         ),
         trend(

@@ -1,4 +1,4 @@
--- Grafana's data source: the same facts and KPIs, by many small questions at once, none of which may hold the server up.
+-- Grafana's data source: the same facts and KPIs, and the list of gaps, by many small questions at once, none of which may hold the server up.
 -- Give it to a user:  CREATE USER grafana IDENTIFIED WITH sha256_password BY '…'; GRANT pingstream_grafana TO grafana;
 -- Where DATABASE is another than pingstream, put its name in. To be run by an administrator; again does no harm.
 
@@ -14,6 +14,7 @@ GRANT SELECT ON pingstream.kpi_* TO pingstream_grafana;
 GRANT SELECT ON pingstream.account_kpi TO pingstream_grafana;
 GRANT SELECT ON pingstream.addon_purchase TO pingstream_grafana;
 GRANT SELECT ON pingstream.dead_letter TO pingstream_grafana;
+GRANT SELECT ON pingstream.gap TO pingstream_grafana;
 GRANT SELECT ON pingstream.seat_movement TO pingstream_grafana;
 GRANT SELECT ON pingstream.self_service_action TO pingstream_grafana;
 GRANT SELECT ON pingstream.usage_kpi TO pingstream_grafana;

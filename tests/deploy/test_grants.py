@@ -134,8 +134,9 @@ def test_readers_see_every_view_of_the_contract_through_its_definer_and_nothing_
         matching = {table for table in engines if re.fullmatch(pattern[1].replace("*", ".*"), table)}
         assert matching, f"{where} is nothing"
         seen |= matching
-    assert seen == set(KEYS)
-    assert {engines[table] for table in seen} == {"View"}
+    beneath = {"gap"} if name == "grafana" else set()  # dashboards mark gaps, which no view of the contract lists
+    assert seen == KEYS.keys() | beneath
+    assert {engines[table] for table in seen - beneath} == {"View"}
 
     client = engine.client()
     for setting, value in limits(name).items():
