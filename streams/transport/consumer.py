@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Iterable
 from typing import Any
 
 import structlog
+from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode.services import WaitResults
@@ -67,6 +68,14 @@ class FilteringThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         if active_partitions is not None:
             active_partitions = AssignedOnly(active_partitions)
         return await super()._fetch_records(consumer, active_partitions, timeout=timeout, max_records=max_records)
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Looks for what is slow, where there is a position to look at: while it is asked for, Faust's check ends the worker."""
+        subscription = self._ensure_consumer()._fetcher._subscriptions.subscription
+        assignment = subscription.assignment if subscription is not None else None
+        state = assignment.state_value(TopicPartition(tp.topic, tp.partition)) if assignment is not None else None
+        if state is not None and state.has_valid_position:
+            super().verify_event_path(now, tp)
 
     async def committed(self, tp: TP) -> int | None:
         """The group's committed offset of any partition, from the broker."""

@@ -15,7 +15,8 @@ from unittest.mock import AsyncMock
 import faust
 import pytest
 from aiokafka.consumer.fetcher import Fetcher, FetchResult
-from aiokafka.consumer.subscription_state import SubscriptionState
+from aiokafka.consumer.subscription_state import Assignment, SubscriptionState
+from aiokafka.structs import TopicPartition
 from faust.tables import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport import by_url
@@ -27,7 +28,7 @@ from structlog.testing import capture_logs
 
 from streams.app import Tables
 from streams.transport import Transport
-from streams.transport.consumer import FETCH_WAIT_MS, AssignedOnly, BatchConsumer
+from streams.transport.consumer import FETCH_WAIT_MS, AssignedOnly, BatchConsumer, FilteringThread
 from streams.transport.stepping import first_step
 
 SOURCE, OTHER = TP("usage-pings", 0), TP("usage-pings", 1)
@@ -428,3 +429,38 @@ async def test_a_message_that_does_not_block_is_delivered_without_a_task(monkeyp
     assert delivered and not result.stopped and result.done
     assert len(asyncio.all_tasks()) == before
     assert inspect.getcoroutinestate(waiting) == inspect.CORO_CLOSED
+
+
+class _Watched:
+    """What Faust's check of a partition looks at: a partition that was fetched a moment ago, and whose position is asked for."""
+
+    def __init__(self, kind: type[StockThread]) -> None:
+        tp = TopicPartition("usage-pings", 0)
+        assignment = Assignment([tp])
+        self.state = assignment.state_value(tp)
+        self.state.timestamp = 1_000
+        subscription = SimpleNamespace(assignment=assignment)
+        self.thread = object.__new__(kind)
+        self.thread.__dict__.update(
+            _consumer=SimpleNamespace(_fetcher=SimpleNamespace(_subscriptions=SimpleNamespace(subscription=subscription))),
+            time_started=0.0, tp_stream_timeout_secs=1e9, tp_fetch_request_timeout_secs=1e9,
+            tp_fetch_response_timeout_secs=1e9, consumer=SimpleNamespace(app=self._app()),
+        )  # fmt: skip
+
+    @staticmethod
+    def _app() -> Any:
+        return SimpleNamespace(
+            monitor=SimpleNamespace(stream_inbound_time={}), topics=SimpleNamespace(acks_enabled_for=lambda topic: True)
+        )
+
+    def look(self) -> None:
+        self.thread.verify_event_path(2.0, TP("usage-pings", 0))
+
+
+async def test_a_partition_whose_position_is_asked_for_is_not_looked_at() -> None:
+    with pytest.raises(AssertionError):
+        _Watched(StockThread).look()
+    ours = _Watched(FilteringThread)
+    ours.look()
+    ours.state.seek(5)
+    ours.look()
