@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
+from streams.ledger.kernels import cut_bytes, find_cells
+
 Masks = npt.NDArray[np.uint64]
 
 
@@ -39,8 +41,13 @@ def pack_rows(rows: npt.NDArray[np.integer[Any]], counts: npt.NDArray[np.int64])
     steps = np.diff(rows, prepend=0).astype(np.int64)
     firsts = (np.cumsum(counts) - counts)[counts > 0]
     steps[firsts] = rows[firsts]
+    return _planes(steps.astype("<u4"))
+
+
+def _planes(steps: npt.NDArray[np.uint32]) -> bytes:
+    """Numbers as planes of bytes, the lowest first, as many as the largest needs."""
     width = max(1, (int(steps.max(initial=0)).bit_length() + 7) // 8)
-    return steps.astype("<u4").view(np.uint8).reshape(-1, 4).T[:width].tobytes()
+    return steps.view(np.uint8).reshape(-1, 4).T[:width].tobytes()
 
 
 def unpack_rows(data: bytes, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -61,21 +68,24 @@ def unpack_rows(data: bytes, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.in
 def pack(masks: Masks) -> Cells:
     """The cells of masks [panes, features, users], uint64."""
     panes, features, users = masks.shape
-    columns, rows = np.nonzero(np.bitwise_or.reduce(masks, axis=0)) if panes else (np.empty(0, np.int64),) * 2
-    counts = np.bincount(columns, minlength=features)
+    room = features * users
+    counts, steps, words = np.empty(features, "<u4"), np.empty(room, "<u4"), np.empty((panes, room), np.uint64)
+    number = find_cells(np.ascontiguousarray(masks), counts, steps, words)
     kept: list[int] = []
     bits: list[bytes] = []
+    plane = np.empty(number, np.uint8)
     for pane in range(panes):
-        words = masks[pane, columns, rows]
-        seen = int(np.bitwise_or.reduce(words))
+        of_pane = words[pane, :number]
+        seen = int(np.bitwise_or.reduce(of_pane))
         for byte in range(8):
             if seen >> 8 * byte & 0xFF:
+                cut_bytes(of_pane, byte, plane)
                 kept.append(pane * 8 + byte)
-                bits.append((words >> np.uint64(8 * byte)).astype(np.uint8).tobytes())
+                bits.append(plane.tobytes())
     return Cells(
         (panes, features, users),
-        counts.astype("<u4").tobytes(),
-        pack_rows(rows, counts),
+        counts.tobytes(),
+        _planes(steps[:number]),
         np.array(kept, "<u2").tobytes(),
         b"".join(bits),
     )

@@ -312,6 +312,44 @@ def set_rows(masks, first_pane, days, columns, lengths, rows):  # type: ignore[n
 
 
 @compiled
+def find_cells(masks, counts, steps, words):  # type: ignore[no-untyped-def]
+    """The cells of masks [panes, features, users] that hold a bit, in the order of features and users.
+
+    Args:
+        counts: out, of each feature; steps: out, how far each cell's user is from that of the feature's cell before it.
+        words: out [pane, cell]: the masks. `steps` and `words` have room for all cells.
+
+    Returns:
+        How many there are.
+    """
+    panes, features, users = masks.shape
+    found = 0
+    for feature in range(features):
+        first = found
+        before = 0
+        for user in range(users):
+            seen = np.uint64(0)
+            for pane in range(panes):
+                seen |= masks[pane, feature, user]
+            if seen:
+                for pane in range(panes):
+                    words[pane, found] = masks[pane, feature, user]
+                steps[found] = user - before
+                before = user
+                found += 1
+        counts[feature] = found - first
+    return found
+
+
+@compiled
+def cut_bytes(words, byte, out):  # type: ignore[no-untyped-def]
+    """One byte of each word (uint64), the lowest is 0."""
+    down = np.uint64(8 * byte)
+    for w in range(len(words)):
+        out[w] = np.uint8(words[w] >> down)
+
+
+@compiled
 def _window(masks, first_pane, column, count, day, out):  # type: ignore[no-untyped-def]
     """The 28 days up to `day` of each user in a feature, day `day` at bit 27, ORed into `out` (uint32)."""
     pane = (day >> 6) - first_pane

@@ -192,10 +192,14 @@ class UsageLedger:
             return
         bottom = min(low, self.first_pane)
         top = max(high + 1, self.first_pane + panes)
-        before, after = self.first_pane - bottom, top - self.first_pane - panes
-        self.masks = np.pad(self.masks, ((before, after), (0, 0), (0, 0)))
+        at = self.first_pane - bottom
+        masks = np.zeros((top - bottom, *self.masks.shape[1:]), np.uint64)
+        masks[at : at + panes] = self.masks
+        self.masks = masks
         if self.sessions.shape[0]:
-            self.sessions = np.pad(self.sessions, ((before, after), (0, 0), (0, 0)), constant_values=-1)
+            sessions = np.full((top - bottom, *self.sessions.shape[1:]), -1, np.int64)
+            sessions[at : at + panes] = self.sessions
+            self.sessions = sessions
         self.first_pane = bottom
 
     def forget_before(self, day: int) -> bool:
