@@ -264,7 +264,8 @@ def clickhouse(tmp_path: Path) -> Iterator[str]:
     file = tmp_path / "secrets" / "pingstream" / "pingstream_clickhouse"
     made = urllib.parse.urlsplit(file.read_text().strip())
     assert made.netloc.endswith(f"@{secrets.CLICKHOUSE}") and made.password
-    arguments = ["clickhouse", "--port=0", f"--data-dir={tmp_path}", f"--password={made.password}"]
+    (tmp_path / "password").write_text(f"{made.password}\n")
+    arguments = ["clickhouse", "--port=0", f"--data-dir={tmp_path}", f"--password=@{tmp_path / 'password'}"]
     with Process(arguments, tmp_path, tmp_path / "clickhouse.log") as server:
         address = server.found(r"ready on http://(\S+),")
         file.unlink()

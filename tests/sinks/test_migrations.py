@@ -142,27 +142,30 @@ def test_from_every_level_by_several_at_once(door: Door, client: Client) -> None
         for number in steps[:level]:
             for query, rows in FOUND.get(number, ()):
                 assert client.query(query).result_rows == rows, query
+    who_may_only_read_finds_a_current_schema_and_is_told_of_an_older_one(door, client, database)
+
+
+def who_may_only_read_finds_a_current_schema_and_is_told_of_an_older_one(
+    door: Door, client: Client, database: str
+) -> None:
+    reader = connect(door.address)
+    reader.set_client_setting("readonly", 2)
+    try:
+        assert migrate(reader, database) == []
+        with pytest.raises(SchemaError, match="pingstream migrate"):
+            migrate(reader, "another")
+        client.command(f"INSERT INTO {database}.schema_migration (number, name) VALUES (9999, 'of the future')")
+        with pytest.raises(SchemaError, match=f"schema 9999, this program knows {current()}"):
+            migrate(reader, database)
+    finally:
+        reader.close()
 
 
 def test_the_lock_of_one_that_was_killed_goes(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schema, "STALE_SECONDS", 1)
-    database = "abandoned"
-    client.command(f"CREATE DATABASE {database}")
-    client.command(f"CREATE TABLE {database}.schema_lock (nothing UInt8) ENGINE = MergeTree ORDER BY tuple()")
-    assert len(migrate(client, database)) == len(migrations())
-    assert not client.query(f"EXISTS {database}.schema_lock").first_row[0]
-
-
-def test_who_may_only_read_finds_a_current_schema_and_is_told_of_an_older_one(door: Door, client: Client) -> None:
-    migrate(client, "mine")
-    reader = connect(door.address)
-    reader.set_client_setting("readonly", 2)
-    try:
-        assert migrate(reader, "mine") == []
-        with pytest.raises(SchemaError, match="pingstream migrate"):
-            migrate(reader, "another")
-        client.command("INSERT INTO mine.schema_migration (number, name) VALUES (9999, 'of the future')")
-        with pytest.raises(SchemaError, match=f"schema 9999, this program knows {current()}"):
-            migrate(reader, "mine")
-    finally:
-        reader.close()
+    client.command("CREATE DATABASE abandoned")
+    assert schema._lock(client, "abandoned")
+    assert not schema._lock(client, "abandoned"), "one at a time"
+    with schema._locked(client, "abandoned"):
+        assert client.query("EXISTS abandoned.schema_lock").first_row[0]
+    assert not client.query("EXISTS abandoned.schema_lock").first_row[0]
