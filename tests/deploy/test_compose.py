@@ -310,7 +310,7 @@ def test_what_it_starts_runs(tmp_path: Path, clickhouse: str) -> None:
                 return [float(row["value"][1]) for row in found]
 
             wait_until(lambda: sum(read()) >= sent, "Prometheus has seen all messages", 60, pause=0.2)
-            assert len(read()) == 2 and all(read()), "both workers have partitions"
+            wait_until(lambda: len(read()) == 2 and all(read()), "both workers have partitions", 30, pause=0.2)
             assert ask(f"{address}/api/v1/rules")["data"]["groups"]
         client = connect(clickhouse, "pingstream")
         assert client.query("SELECT count() FROM kpi_mau").result_rows[0][0] > 0

@@ -53,6 +53,8 @@ def test_the_same_message_from_the_same_place_comes_once_in_ten_seconds_with_the
         log.warning("a message is odd", topic="usage-pings", partition=1, offset=offset)
     log.warning("a message is odd", topic="usage-pings", partition=2, offset=7)
     log.warning("another", topic="usage-pings", partition=1)
+    log.info("taken over", topic="usage-pings", generation=1)
+    log.info("taken over", topic="usage-pings", generation=2)
     clock.seconds += 10
     log.warning("a message is odd", topic="usage-pings", partition=1, offset=50)
     found = [
@@ -63,6 +65,8 @@ def test_the_same_message_from_the_same_place_comes_once_in_ten_seconds_with_the
         ("a message is odd", 1, 0, None),
         ("a message is odd", 2, 7, None),
         ("another", 1, None, None),
+        ("taken over", None, None, None),
+        ("taken over", None, None, None),
         ("a message is odd", 1, 50, 49),
     ]
 
