@@ -18,6 +18,7 @@ import urllib.parse
 import urllib.request
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from contextlib import ExitStack
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
@@ -279,7 +280,7 @@ def clickhouse(tmp_path: Path) -> Iterator[str]:
 @pytest.mark.timeout(180)
 @pytest.mark.skipif(shutil.which("prometheus") is None, reason="needs Prometheus (Debian's package prometheus)")
 def test_what_it_starts_runs(tmp_path: Path, clickhouse: str) -> None:
-    with ComposedBroker(tmp_path / "kafka", port=0) as broker:
+    with ComposedBroker(tmp_path / "kafka", port=0) as broker, ExitStack() as processes:
 
         def variables(name: str) -> dict[str, str]:
             moved = {
@@ -290,7 +291,9 @@ def test_what_it_starts_runs(tmp_path: Path, clickhouse: str) -> None:
             return said | {"PINGSTREAM_DATA_DIR": str(tmp_path / name)}
 
         workers = [
-            WorkerProcess(SERVICES[name]["command"], tmp_path, tmp_path / f"{name}.log", variables=variables(name))
+            processes.enter_context(
+                WorkerProcess(SERVICES[name]["command"], tmp_path, tmp_path / f"{name}.log", variables=variables(name))
+            )
             for name in WORKERS
         ]
         for worker in workers:
