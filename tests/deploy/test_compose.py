@@ -314,10 +314,12 @@ def test_what_it_starts_runs(tmp_path: Path, clickhouse: str) -> None:
 
             wait_until(lambda: sum(read()) >= sent, "Prometheus has seen all messages", 60, pause=0.2)
             wait_until(lambda: len(read()) == 2 and all(read()), "both workers have partitions", 30, pause=0.2)
-            assert ask(f"{address}/api/v1/rules")["data"]["groups"]
-        client = connect(clickhouse, "pingstream")
-        assert client.query("SELECT count() FROM kpi_mau").result_rows[0][0] > 0
-        client.close()
+            client = connect(clickhouse, "pingstream")
+            for name, label, view in RECORDED:
+                figures = dict(client.query(view).result_rows)
+                assert figures, name
+                wait_until(lambda: recorded(address, name, label) == figures, f"{name} is {figures}", 30)  # noqa: B023
+            client.close()
         for worker in workers:
             worker.signal(signal.SIGTERM)
         assert [worker.wait(30) for worker in workers] == [0, 0]
@@ -325,6 +327,21 @@ def test_what_it_starts_runs(tmp_path: Path, clickhouse: str) -> None:
         for file in (tmp_path / "secrets" / "pingstream").iterdir():
             secret = urllib.parse.urlsplit(file.read_text().strip()).password or file.read_text().strip()
             assert not any(secret in worker.log() for worker in workers)
+
+
+RECORDED = [
+    ("mau:sum", "population", "SELECT population, mau FROM kpi_mau WHERE as_of = today() AND basis = 'exact' AND mau > 0"),
+    ("seats:sum", "plan", "SELECT value, seats FROM kpi_seats WHERE as_of = today() AND dimension = 'plan'"),
+    ("mrr:sum", "currency", "SELECT 'USD', toFloat64(mrr) FROM kpi_mrr WHERE as_of = today() AND dimension = 'total'"),
+    ("mrr_12m_ago:sum", "", "SELECT '', toFloat64(base_mrr) FROM kpi_net_retention WHERE as_of = today() AND level = 'subscription'"),
+]  # fmt: skip
+"""Sums over the workers that Prometheus records, by a label, and what ClickHouse says of them."""
+
+
+def recorded(address: str, name: str, label: str) -> dict[str, float]:
+    """Values of a recorded sum, 0 left out."""
+    found = ask(f"{address}/api/v1/query?query=pingstream:{name}")["data"]["result"]
+    return {row["metric"].get(label, ""): value for row in found if (value := round(float(row["value"][1]), 2))}
 
 
 def healthy(port: str) -> bool:
@@ -344,11 +361,12 @@ class prometheus:
         for name, address in zip(WORKERS, workers, strict=True):
             assert f"{name}:8088" in config
             config = config.replace(f"{name}:8088", address)
-        for said, here in {"15s": "1s", "/run/secrets": str(folder / "secrets" / "prometheus")}.items():
+        for said, here in {"15s": "1s", "30s": "1s", "/run/secrets": str(folder / "secrets" / "prometheus")}.items():
             assert said in config
             config = config.replace(said, here)
         (folder / "prometheus.yml").write_text(config)
-        shutil.copy(ROOT / "deploy/prometheus/alerts.yml", folder)
+        for name in yaml.safe_load(config)["rule_files"]:
+            shutil.copy(ROOT / "deploy/prometheus" / name, folder)
         moved = {
             "/etc/prometheus/prometheus.yml": str(folder / "prometheus.yml"), "/prometheus": str(folder / "prometheus"),
             "0.0.0.0:9090": "127.0.0.1:0",

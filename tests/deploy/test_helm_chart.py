@@ -429,7 +429,6 @@ def test_prometheus_gets_the_workers_and_the_rules(tmp_path: Path) -> None:
         ({"settings": {"partitions": "4"}}, "settings.partitions"),
         ({"secrets": {"pseudonym_key": {"existingSecret": ""}}}, "secrets.pseudonym_key needs"),
         ({"secrets": {"clickhouse": {"existingSecret": ""}}}, "secrets.clickhouse needs"),
-        ({"serviceMonitor": {"enabled": True}}, "needs secrets.web_token"),
         ({"secrets": {"clickhouse": {"value": "chdb:///x"}}}, "secrets.clickhouse needs"),
         (
             {"settings": {"kafka_security_protocol": "SASL_SSL"}},

@@ -16,6 +16,8 @@ import streams.billing
 import streams.letters
 import streams.pipeline
 import streams.rows
+import streams.store
+import streams.transport.consumer
 import streams.usage
 from streams.pipeline import Pipeline
 from tests.simulation.clickhouse import ClickHouse
@@ -198,9 +200,11 @@ def _tuned(loop: VirtualLoop, faults: Faults) -> Iterator[None]:
     changes: list[tuple[Any, str, Any]] = [
         (streams.pipeline, "time", time),
         (streams.billing, "time", time),
+        (streams.store, "time", time),
         (streams.pipeline, "log", log),
         (streams.rows, "log", log),
         (streams.letters, "log", log),
+        (streams.transport.consumer, "log", log),
         (streams.usage.UsageSide, "flush_records", records := some((3, 10, 16_000))),
         (streams.billing.BillingSide, "flush_records", records),
         (streams.pipeline, "FAR_BEHIND", some((4, 2_000))),

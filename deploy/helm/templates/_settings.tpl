@@ -51,9 +51,6 @@
 {{- if or (hasPrefix "chdb://" $clickhouse.value) (not (or $clickhouse.value $clickhouse.existingSecret)) }}
 {{- fail "secrets.clickhouse needs an existingSecret or a value, the DSN of a server: the image is without the embedded ClickHouse" }}
 {{- end }}
-{{- if and .Values.serviceMonitor.enabled (not (include "pingstream.secretKeyRef" (dict "root" . "name" "web_token"))) }}
-{{- fail "serviceMonitor needs secrets.web_token: without a token a worker shows its metrics on loopback only" }}
-{{- end }}
 {{- if hasPrefix "SASL" .Values.settings.kafka_security_protocol }}
 {{- if not (and .Values.settings.kafka_security_username (include "pingstream.secretKeyRef" (dict "root" . "name" "kafka_security_password"))) }}
 {{- fail (printf "settings.kafka_security_protocol %s needs settings.kafka_security_username and secrets.kafka_security_password" .Values.settings.kafka_security_protocol) }}
