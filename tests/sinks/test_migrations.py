@@ -117,6 +117,7 @@ def structure(client: Client, database: str) -> set[tuple[Any, ...]]:
     return {*map(tuple, columns), *map(tuple, tables)}
 
 
+@pytest.mark.long
 def test_from_every_level_by_several_at_once(door: Door, client: Client) -> None:
     steps = [step.number for step in migrations()]
     fresh: set[tuple[Any, ...]] = set()
