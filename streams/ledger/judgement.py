@@ -5,6 +5,8 @@ from __future__ import annotations
 from streams.ledger.records import DAY_MS
 
 LATE_DAYS = 36
+"""An entry of a day that is more than so many days before the received day is late."""
+
 FUTURE_DAYS = 1
 BACKWARDS_MS = 36 * DAY_MS
 """How far record timestamps may run backwards within a partition."""
@@ -13,11 +15,6 @@ BACKWARDS_MS = 36 * DAY_MS
 def received_day(timestamp_ms: int) -> int:
     """The UTC day of a received time."""
     return timestamp_ms // DAY_MS
-
-
-def is_late(day: int, received: int) -> bool:
-    """Whether an entry of `day` in a message received on day `received` is more than 36 days old."""
-    return day < received - LATE_DAYS
 
 
 def is_future(day: int, received: int) -> bool:
