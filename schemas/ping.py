@@ -323,12 +323,19 @@ def _decode_crowd(value: bytes) -> Ping:
             decode_activities(activity)  # ends at what is no entry, where a list of anything would gather it
         except msgspec.MsgspecError as exc:
             raise Unreadable(Reason.INVALID, _sentence(exc).replace("`$", "`$.activity", 1)) from None
-    ping = _decode_leniently(_LONG_FRACTION.sub(rb"\1", mended) if len(fields.sessions) else mended)
-    if not ping.sessions and _has_long_fraction(mended, ping):
-        ping = _decode_leniently(_LONG_FRACTION.sub(rb"\1", mended))
+    read = _once(fields)
+    ping = _decode_leniently(_LONG_FRACTION.sub(rb"\1", read) if len(fields.sessions) else read)
+    if not ping.sessions and _has_long_fraction(read, ping):
+        ping = _decode_leniently(_LONG_FRACTION.sub(rb"\1", read))
     if mended is not value and (path := _surrogate_path(ping)):
         raise _half_a_pair(path)
     return ping
+
+
+def _once(fields: msgspec.Struct) -> bytes:
+    """A message of the fields that are read, each once: of a key that stands twice, only the last was looked at."""
+    raws = ((name, getattr(fields, name)) for name in fields.__struct_fields__)
+    return b"{" + b",".join(b'"%b":%b' % (name.encode(), raw) for name, raw in raws if len(raw)) + b"}"
 
 
 def _readable(value: bytes) -> bytes:

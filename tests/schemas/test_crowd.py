@@ -71,8 +71,9 @@ def test_a_crowded_ping_is_refused_for_what_is_read_of_it(more: bytes, reason: R
         b'"version":[' + many(b"{}", 10 * MAX_VALUES) + b"]",
         b'"x":["\\ud800",' + many(b"{}", 10 * MAX_VALUES) + b"]",
         b'"x":[' + many(b"1e400", 5 * MAX_VALUES) + b"]",
+        b'"activity":[' + many(b"null", 5 * MAX_VALUES) + b'],"activity":[]',
     ],
-    ids=["lists", "version", "surrogate", "numbers"],
+    ids=["lists", "version", "surrogate", "numbers", "twice"],
 )
 def test_what_nobody_reads_may_be_as_large_as_the_message(more: bytes) -> None:
     value = b"{" + PING + b',"edition":"EE","counts":{"a":1},' + more + b"}"
