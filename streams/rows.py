@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -111,6 +112,8 @@ class RowSink:
         self._client: Client | None = None
         self.failing: str | None = None
         """Why rows are waiting, None while they are not."""
+        self._said: str | None = None
+        """The reason that the log knows: it is told each once, and another one when it comes."""
 
     async def write(
         self,
@@ -221,7 +224,8 @@ class RowSink:
             error = state.outcome.exception() if state.outcome else None
             self._metrics.sink_errors.labels(table).inc()
             self._close()
-            if self.failing is None:
+            if _reason(error) != self._said:
+                self._said = _reason(error)
                 log.warning(
                     "ClickHouse does not take rows; waiting and trying again", table=table, error=str(error)[:500]
                 )
@@ -239,7 +243,7 @@ class RowSink:
                 answer = await asyncio.to_thread(self._act, act)
         if self.failing is not None:
             log.info("ClickHouse takes rows again")
-            self.failing = None
+            self.failing = self._said = None
         return answer
 
     def _act(self, act: Callable[[Client], T]) -> T:
@@ -255,6 +259,12 @@ class RowSink:
     def close(self) -> None:
         """Closes the connection."""
         self._close()
+
+
+def _reason(error: BaseException | None) -> str:
+    """What kind of failure it is: ClickHouse's code, which stands in the text, or the error's type."""
+    code = re.search(r"Code: (\d+)", str(error))
+    return code[1] if code else type(error).__name__
 
 
 def _groups(groups: Mapping[str, Group]) -> dict[str, tuple[Sequence[Column], Ints]]:

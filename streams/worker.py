@@ -41,6 +41,7 @@ from streams.billing import BillingSide
 from streams.changelog import Changelog, Overtaken
 from streams.clock import AsOfClock
 from streams.forwarder import Forwarder, partition_of
+from streams.kept_sums import KeptSums
 from streams.ledger import example
 from streams.ledger.billing import book as billing
 from streams.ledger.book import Rules
@@ -129,6 +130,7 @@ class Worker:
         await producer.start()
         rows = [RowSink(self._connect, settings.database, self.metrics) for _ in streams.sources]
         pipelines = [self._pipeline(source, producer, sink) for source, sink in zip(streams.sources, rows, strict=True)]
+        sums = self._kept_sums(streams, pipelines)
         web = Web(
             settings,
             self.metrics,
@@ -157,13 +159,15 @@ class Worker:
         work = [asyncio.create_task(pipeline.run()) for pipeline in pipelines]
         for task in work:
             task.add_done_callback(self._pipeline_ended)
-        watch = asyncio.create_task(self._watch(streams, pipelines, rows, ends))
-        look = asyncio.create_task(self._look(streams, pipelines))
+        watch = asyncio.create_task(self._watch(streams, pipelines, rows, ends, sums))
+        beside = [asyncio.create_task(self._look(streams, pipelines))]
+        if not self._drain:
+            beside.append(asyncio.create_task(sums.run()))
         starting = asyncio.create_task(self._join(streams, pipelines))
         starting.add_done_callback(self._faust_ended)
         await self._stop.wait()
-        watch.cancel()
-        look.cancel()
+        for task in (watch, *beside):
+            task.cancel()
         if self._ended is not None:
             log.error("worker ends", reason=self._ended)  # at once: what it ends for may hang on the way out, too
         self._end_in_any_case()
@@ -177,6 +181,7 @@ class Worker:
             await letters.close()
         for sink in rows:
             sink.close()
+        sums.close()
         reason = self._ended or ("drained" if self._drain and not self._asked else "asked to")
         log.info("worker has ended", reason=reason, seconds=round(time.monotonic() - begun, 1), **self.metrics.totals())
         return 0 if self._ended is None else 1
@@ -237,6 +242,20 @@ class Worker:
         )
         source.pipeline = pipeline
         return pipeline
+
+    def _kept_sums(self, streams: StreamsApp, pipelines: Sequence[Pipeline[Any, Any]]) -> KeptSums:
+        """The worker that has the first partition of billing events looks after them, while none wait; at the end of a drain,
+        whoever has accounts."""
+        both = zip(streams.sources, pipelines, strict=True)
+        source, pipeline = next(pair for pair in both if pair[0].lane.topic == BILLING_EVENTS)
+        first = TopicPartition(BILLING_EVENTS, 0)
+
+        def ours() -> bool:
+            if not pipeline.ready or not pipeline.scopes:
+                return False
+            return self._drain or (first in source.assigned() and not pipeline.oldest_unflushed)
+
+        return KeptSums(self._connect, self._settings.database, ours)
 
     def _side(self, lane: Lane, rows: RowSink, clock: AsOfClock) -> Side[Any, Any]:
         settings = self._settings
@@ -320,6 +339,7 @@ class Worker:
         pipelines: Sequence[Pipeline[Any, Any]],
         rows: Sequence[RowSink],
         ends: Mapping[TopicPartition, int],
+        sums: KeptSums,
     ) -> None:
         begun = asyncio.get_running_loop().time()
         while True:
@@ -343,6 +363,7 @@ class Worker:
             if self._drain and ready:
                 with contextlib.suppress(TimeoutError):  # of a commit that hangs; seen above
                     if await asyncio.wait_for(self._all_drained(streams, pipelines, ends), COMMIT_SECONDS + 1):
+                        await sums.keep_now()
                         self._stop.set()
 
     async def _look(self, streams: StreamsApp, pipelines: Sequence[Pipeline[Any, Any]]) -> None:

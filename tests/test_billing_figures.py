@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
+from clickhouse_connect.driver.client import Client
 
 from schemas.ping import EPOCH
 from sinks.clickhouse.connection import Engine, open_engine
 from sinks.clickhouse.schema import migrate
+from sinks.clickhouse.sums import accounts_to_sum, keep_sums
 from sinks.prometheus import Metrics
 from sinks.topics import BILLING_EVENTS, USAGE_PINGS
 from streams.ledger.book import UsageRows
@@ -89,6 +91,14 @@ def write_progress(
     assert asyncio.run(sink.write_progress(rows, lambda: True))
 
 
+ADDED_UP = ("kpi_seats", "kpi_mrr", "kpi_seats_added", "kpi_net_retention", "kpi_tier_movement", "kpi_mrr_movement")
+
+
+def added_up(client: Client) -> dict[str, list[tuple[Any, ...]]]:
+    """The rows of the views that add accounts up."""
+    return {name: sorted(client.query(f"SELECT * FROM {DATABASE}.{name}").result_rows, key=repr) for name in ADDED_UP}
+
+
 @pytest.mark.parametrize(
     ("seed", "as_of"), [(1, LAST_DAY), (2, LAST_DAY - dt.timedelta(25)), (3, LAST_DAY + dt.timedelta(400))]
 )
@@ -124,7 +134,46 @@ def test_all_figures_of_strange_pings_and_strange_events(engine: Engine, seed: i
     write_letters(sink, USAGE_PINGS, usage.letters, pings)
     write_letters(sink, BILLING_EVENTS, billing.letters, events)
     write_progress(sink, USAGE_PINGS, pings, as_of, lambda p: usage.books[p].version)
+    # Sums are kept while the clock is at an earlier day, and say nothing of it.
+    write_progress(sink, BILLING_EVENTS, events, as_of - dt.timedelta(40), lambda p: Version(0, 1))
+    accounts = accounts_to_sum(client, DATABASE)
+    assert accounts is not None
+    keep_sums(client, DATABASE, accounts)
     write_progress(sink, BILLING_EVENTS, events, as_of, lambda p: billing.books[p].version)
 
     records = [*said(USAGE_PINGS, pings), *said(BILLING_EVENTS, events)]
     assert_tables(client, oracle.expect(records, Rules(as_of)), DATABASE)
+    assert accounts_to_sum(client, DATABASE) is None  # they were of kept sums
+    kept = added_up(client)
+    assert all(kept.values())
+
+    client.command(f"TRUNCATE TABLE {DATABASE}.billing_sums")
+    assert accounts_to_sum(client, DATABASE) == accounts
+    assert added_up(client) == kept
+
+
+def test_kept_sums_are_of_the_accounts_as_they_are(engine: Engine) -> None:
+    """Whatever is written of an account, even the same again: sums from before it are taken no more."""
+    client = engine.client()
+    client.command(f"DROP DATABASE IF EXISTS {DATABASE}")
+    migrate(client, DATABASE)
+    assert accounts_to_sum(client, DATABASE) is None
+    sink = RowSink(engine.client, DATABASE, Metrics("test"))
+    events = dealt(strange_billing_records(1, 80, partitions=2, last_day=LAST_DAY), 2)
+    billing = BillingWorld(events)
+    billing.drain(random.Random(1), 40)
+    write_progress(sink, BILLING_EVENTS, events, LAST_DAY, lambda p: billing.books[p].version)
+    seen = set()
+    for some in billing.written[:4]:
+        blocks = AccountBlocks()
+        blocks.add(some)
+        assert asyncio.run(sink.write_accounts(billing.cells, blocks, lambda: True))
+        accounts = accounts_to_sum(client, DATABASE)
+        assert accounts is not None and accounts not in seen
+        seen.add(accounts)
+        keep_sums(client, DATABASE, accounts)
+        assert accounts_to_sum(client, DATABASE) is None
+    keep_sums(client, DATABASE, 0)  # of accounts that have changed meanwhile
+    assert accounts_to_sum(client, DATABASE) == accounts
+    client.command(f"OPTIMIZE TABLE {DATABASE}.billing_account FINAL")
+    assert accounts_to_sum(client, DATABASE) == accounts  # merged or not, they are the same

@@ -1,7 +1,13 @@
 -- Internal. Where the MRR of all customers of a level changes, and by how much: 12 months ago (base); and of those with a
 -- base their MRR now (current), the lesser of the two (gross), how many they are (customers), and how many have none now
--- (churned). A customer is a subscription, an account, or a parent with all accounts under it.
+-- (churned). A customer is a subscription, an account, or a parent with all accounts under it. Kept, or computed.
 CREATE OR REPLACE VIEW {database}.retention_step AS
+SELECT
+    kept.1 AS level, kept.2 AS day, kept.3 AS base, kept.4 AS current, kept.5 AS gross, kept.6 AS customers,
+    kept.7 AS churned
+FROM {database}.current_sums
+ARRAY JOIN retention_steps AS kept
+UNION ALL
 SELECT
     level_ AS level, day, sum(base_) AS base, sum(current_) AS current, sum(gross_) AS gross,
     sum(customers_) AS customers, sum(churned_) AS churned
@@ -24,6 +30,7 @@ FROM
         ARRAY JOIN
             retention_level AS number_, retention_day AS day_, retention_base AS base__, retention_current AS current__,
             retention_gross AS gross__, retention_customers AS customers__, retention_churned AS churned__
+        WHERE (SELECT count() FROM {database}.current_sums) = 0
     )
     GROUP BY number_, alone_, day_
     UNION ALL
@@ -42,8 +49,7 @@ FROM
             arrayCumSum(arraySort((step, since) -> since, groupArray(base), days)) AS bases,
             arrayCumSum(arraySort((step, since) -> since, groupArray(mrr), days)) AS mrrs
         FROM {database}.family_step
-        -- later steps change nothing before them
-        WHERE day <= (SELECT clock_day FROM {database}.billing_clock)
+        WHERE (SELECT count() FROM {database}.current_sums) = 0
         GROUP BY parent
     )
     ARRAY JOIN
@@ -55,8 +61,9 @@ FROM
     GROUP BY day_
     UNION ALL
     -- every level from the first day of any subscription on
-    SELECT ['subscription', 'account', 'parent'], min(state_day[1]), 0, 0, 0, 0, 0
-    FROM {database}.billing_subscription FINAL
+    SELECT ['subscription', 'account', 'parent'], min(arrayMin(held_day)), 0, 0, 0, 0, 0
+    FROM {database}.billing_account FINAL
+    WHERE notEmpty(held_day) AND (SELECT count() FROM {database}.current_sums) = 0
     HAVING count() > 0
 )
 ARRAY JOIN levels AS level_

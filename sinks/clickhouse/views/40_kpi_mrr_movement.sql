@@ -26,26 +26,9 @@ FROM
         FROM
         (
             SELECT
-                cell, step, day_ AS day,
-                sum(sign * movements__) AS movements_,
-                sum(sign * seat__) AS seat_,
-                sum(sign * tier__) AS tier_,
-                sum(sign * discount__) AS discount_,
-                sum(sign * price__) AS price_
-            FROM
-            (
-                SELECT
-                    segment AS cell, step, seen_from, seen_to,
-                    toInt64(count()) AS movements__,
-                    -- of new and churn the seats' part is all of the change
-                    sum(seat_mrr) AS seat__, sum(tier_mrr) AS tier__,
-                    sum(discount_mrr) AS discount__, sum(price_mrr) AS price__
-                FROM {database}.movement_window
-                GROUP BY cell, step, seen_from, seen_to
-            )
-            ARRAY JOIN [seen_from, seen_to] AS day_, [1, -1] AS sign
-            WHERE day_ <= (SELECT clock_day FROM {database}.billing_clock)
-            GROUP BY cell, step, day
+                cell, step, day, movements AS movements_, seat AS seat_, tier AS tier_, discount AS discount_, price AS price_
+            FROM {database}.movement_step
+            WHERE day <= (SELECT clock_day FROM {database}.billing_clock)
         )
         WINDOW
             by_day AS (PARTITION BY cell, step ORDER BY day ASC ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW),

@@ -36,30 +36,8 @@ FROM
                 FROM {database}.held_step
                 ARRAY JOIN [0, 28] AS later
                 UNION ALL
-                SELECT
-                    total + plan + geo + territory + segment + buyer_persona + acquisition_channel + deployment + number
-                        AS cell,
-                    day_, if(cell <= length(channels), sum(sign), 0), sum(sign * seats_), 0
-                FROM
-                (
-                    SELECT
-                        cells[1] AS total, cells[2] AS plan, cells[3] AS geo, cells[4] AS territory, cells[5] AS segment,
-                        cells[6] AS buyer_persona, cells[7] AS acquisition_channel, cells[8] AS deployment,
-                        -- the channel's number stands as one more cell: no digest is as small
-                        toUInt64(indexOf(channels, toString(channel))) AS number,
-                        seen_from, seen_to, seats_to - seats_from AS seats_
-                    FROM {database}.movement_window
-                    WHERE kind = 'growth'
-                )
-                ARRAY JOIN [seen_from, seen_to] AS day_, [1, -1] AS sign
-                WHERE day_ <= (SELECT clock_day FROM {database}.billing_clock)
-                -- as in held_step
-                GROUP BY GROUPING SETS
-                (
-                    (day_, total), (day_, plan), (day_, geo), (day_, territory), (day_, segment), (day_, buyer_persona),
-                    (day_, acquisition_channel), (day_, deployment), (day_, number)
-                )
-                SETTINGS group_by_use_nulls = 0
+                SELECT cell, day, if(cell <= length(channels), movements, 0), seats, 0
+                FROM {database}.growth_step
             )
             WHERE day <= (SELECT clock_day FROM {database}.billing_clock)
             GROUP BY cell, day

@@ -4,8 +4,8 @@ CREATE OR REPLACE VIEW {database}.kpi_tier_movement AS
 SELECT
     sums.as_of AS as_of,
     named.value AS segment,
-    toString(sums.plan_from) AS plan_from,
-    toString(sums.plan_to) AS plan_to,
+    sums.plan_from AS plan_from,
+    sums.plan_to AS plan_to,
     sums.direction AS direction,
     toUInt64(sums.movements) AS subscriptions,
     sums.seats AS seats,
@@ -29,19 +29,9 @@ FROM
         FROM
         (
             SELECT
-                cell, plan_from, plan_to, direction, day_ AS day,
-                toInt64(sum(sign)) AS movements_, sum(sign * seats__) AS seats_, sum(sign * cents__) AS cents_
-            FROM
-            (
-                SELECT
-                    segment AS cell, plan_from, plan_to, if(tier > 0, 'upgrade', 'downgrade') AS direction,
-                    seen_from, seen_to, seats_to AS seats__, mrr_to - mrr_from AS cents__
-                FROM {database}.movement_window
-                WHERE tier != 0
-            )
-            ARRAY JOIN [seen_from, seen_to] AS day_, [1, -1] AS sign
-            WHERE day_ <= (SELECT clock_day FROM {database}.billing_clock)
-            GROUP BY cell, plan_from, plan_to, direction, day
+                cell, plan_from, plan_to, direction, day, movements AS movements_, seats AS seats_, mrr AS cents_
+            FROM {database}.tier_step
+            WHERE day <= (SELECT clock_day FROM {database}.billing_clock)
         )
         WINDOW
             by_day AS

@@ -1,0 +1,80 @@
+"""Keeps the sums over all accounts when these have come to rest, so that views read them; see `sinks.clickhouse.sums`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import structlog
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from sinks.clickhouse.connection import ConnectionFailed
+from sinks.clickhouse.sums import accounts_to_sum, keep_sums
+
+log = structlog.get_logger("pingstream.clickhouse")
+
+REST_SECONDS = 10.0
+"""Accounts that have not changed for so long are at rest."""
+SHARE = 0.02
+"""Of the time, what is spent on sums at most."""
+
+T = TypeVar("T")
+
+
+class KeptSums:
+    """One worker's care for them. What fails is left alone until the next look: no figure needs them.
+
+    Args:
+        connect: makes a client of ClickHouse; called again after a failure.
+        ours: whether it is this worker that looks after them at present.
+    """
+
+    def __init__(self, connect: Callable[[], Client], database: str, ours: Callable[[], bool]) -> None:
+        self._connect = connect
+        self._database = database
+        self._ours = ours
+        self._client: Client | None = None
+
+    async def run(self) -> None:
+        """Looks now and then, and keeps those of accounts that have not changed since the look before."""
+        seen: int | None = None
+        pause = REST_SECONDS
+        while True:
+            await asyncio.sleep(pause)
+            begun = time.monotonic()
+            accounts = await self._try(accounts_to_sum) if self._ours() else None
+            if accounts is not None and accounts == seen:
+                await self._keep(accounts)
+            seen = accounts
+            pause = max(REST_SECONDS, (time.monotonic() - begun) / SHARE)
+
+    async def keep_now(self) -> None:
+        """Keeps those of the accounts as they are."""
+        accounts = await self._try(accounts_to_sum) if self._ours() else None
+        if accounts is not None:
+            await self._keep(accounts)
+
+    def close(self) -> None:
+        """Closes the connection."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    async def _keep(self, accounts: int) -> None:
+        await self._try(lambda client, database: keep_sums(client, database, accounts))
+
+    async def _try(self, act: Callable[[Client, str], T]) -> T | None:
+        try:
+            return await asyncio.to_thread(self._act, act)
+        except (ClickHouseError, ConnectionFailed, OSError, RuntimeError) as exc:
+            log.debug("sums over accounts are not kept for now; views compute them", error=str(exc)[:500])
+            self.close()
+            return None
+
+    def _act(self, act: Callable[[Client, str], T]) -> T:
+        if self._client is None:
+            self._client = self._connect()
+        return act(self._client, self._database)
