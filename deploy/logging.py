@@ -31,8 +31,9 @@ QUIET = {
 
 
 LIMIT_SECONDS: Final = 10.0
-PLACES: Final = ("topic", "partition", "table", "generation", "level")
-"""Of what a line says beside its message, what tells one place from another; of partitions taken over, one time from another."""
+PLACES: Final = ("topic", "partition", "table", "code", "generation", "level")
+"""Of what a line says beside its message, what tells one place from another; of partitions taken over, one time from another; of
+failures, one kind from another."""
 
 KINDS: Final = 1_000
 """Kinds of messages that are remembered: libraries put addresses into theirs."""

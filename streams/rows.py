@@ -113,7 +113,7 @@ class RowSink:
         self.failing: str | None = None
         """Why rows are waiting, None while they are not."""
         self._said: str | None = None
-        """The reason that the log knows: it is told each once, and another one when it comes."""
+        """The kind of failure that the log knows: each is told once, and another one when it comes."""
 
     async def write(
         self,
@@ -224,10 +224,13 @@ class RowSink:
             error = state.outcome.exception() if state.outcome else None
             self._metrics.sink_errors.labels(table).inc()
             self._close()
-            if _reason(error) != self._said:
-                self._said = _reason(error)
+            if (code := _code(error)) != self._said:
+                self._said = code
                 log.warning(
-                    "ClickHouse does not take rows; waiting and trying again", table=table, error=str(error)[:500]
+                    "ClickHouse does not take rows; waiting and trying again",
+                    table=table,
+                    code=code,
+                    error=str(error)[:500],
                 )
             self.failing = str(error)[:500]
 
@@ -261,7 +264,7 @@ class RowSink:
         self._close()
 
 
-def _reason(error: BaseException | None) -> str:
+def _code(error: BaseException | None) -> str:
     """What kind of failure it is: ClickHouse's code, which stands in the text, or the error's type."""
     code = re.search(r"Code: (\d+)", str(error))
     return code[1] if code else type(error).__name__

@@ -19,12 +19,13 @@ RETURNED = ("Content-Type", "Content-Encoding")
 
 @dataclass(frozen=True)
 class Refusal:
-    """ClickHouse's own way to say no: its code, and the words that go with it."""
+    """ClickHouse's own way to say no: its code, and the words that go with it; `ours` are the worker's, when it connects anew."""
 
     code: int
     name: str
     words: str
     inserts_only: bool = True
+    ours: str | None = None
 
     @property
     def text(self) -> str:
@@ -39,7 +40,7 @@ READ_ONLY_USER = Refusal(164, "READONLY", "default: Cannot execute query in read
 READ_ONLY_TABLE = Refusal(242, "TABLE_IS_READ_ONLY", "Table is in readonly mode: replica path is not available.")
 WRONG_PASSWORD = Refusal(
     516, "AUTHENTICATION_FAILED", "default: Authentication failed: password is incorrect, or there is no user with such name.",
-    inserts_only=False,
+    inserts_only=False, ours="refuses this user name and password",
 )  # fmt: skip
 MEMORY = Refusal(241, "MEMORY_LIMIT_EXCEEDED", "Memory limit (total) exceeded.")
 
