@@ -16,7 +16,7 @@ from streams.ledger.billing.state import Fact, append
 from streams.ledger.book import Book, Rules, UsageRows
 from streams.ledger.cells import pack
 from streams.ledger.names import Names
-from streams.ledger.plain.kernels import gather
+from streams.ledger.plain.kernels import gather, place_pairs
 from streams.ledger.pseudonym import Pseudonymiser
 from streams.ledger.records import DAY_MS
 from streams.ledger.state import Version
@@ -71,3 +71,4 @@ def _fold_plain_ping() -> None:
     book.rows(folded, UsageRows())
     one = np.array([1])
     gather(np.frombuffer(value, np.uint8), one, one, np.empty(2, np.int32), np.empty(0, np.uint8))
+    place_pairs(np.zeros((1, 3), np.int64), 0, np.empty(1, np.uint8), np.empty(2, np.int32))

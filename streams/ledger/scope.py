@@ -153,7 +153,9 @@ class PingLog:
     @property
     def recent(self) -> list[tuple[PingKey, int, Place]]:
         """(key, recorded_at, place) of the newest pings."""
-        self._take_apart()
+        if self._latest is not None:
+            key, partition, _, times, offsets = self._latest
+            return [(key, at, (partition, offset, READ_HERE)) for at, offset in zip(times, offsets, strict=True)]
         return [
             (key, recorded_at, place)
             for recent in self._recent.values()

@@ -30,7 +30,7 @@ from streams.ledger.judgement import BACKWARDS_MS, FUTURE_DAYS, LATE_DAYS
 from streams.ledger.kernels import FULL, PANE
 from streams.ledger.names import Names
 from streams.ledger.plain import kernels
-from streams.ledger.plain.kernels import HOSTNAME
+from streams.ledger.plain.keys import PingKeys
 from streams.ledger.plain.reading import PlainPings, PlainReader
 from streams.ledger.records import DAY_MS, DAY_US, Change, PingKey, Record, ScopeKey
 from streams.ledger.scope import Scope
@@ -113,7 +113,8 @@ class PlainFold:
         self._find = find
         self._seat_key = seat_key
         self._forget = forget
-        self._numbers: dict[tuple[bytes, bytes], int] = {}
+        self._keys = PingKeys()
+        self._seat_of_key = np.empty(0, np.int64)
         self._seats: list[Seat] = []
         self._of_scope: dict[ScopeKey, int] = {}
 
@@ -153,19 +154,20 @@ class PlainFold:
         seats[at & ~well[np.minimum(place, len(used) - 1)]] = LONG_WAY
         return seats
 
-    def _find_seats(self, pings: PlainPings, chosen: Numbers) -> list[int]:
-        text, known = pings.text, self._numbers
-        names = pings.spans[chosen][:, : HOSTNAME + 1].reshape(-1, 4).tolist()
-        keys = [(text[uuid:uuid_end], text[host:host_end]) for uuid, uuid_end, host, host_end in names]
-        return [known[key] if key in known else self._new_seat(key) for key in keys]
+    def _find_seats(self, pings: PlainPings, chosen: Numbers) -> Numbers:
+        numbers = self._keys.number(np.frombuffer(pings.text, np.uint8), pings.spans, chosen)
+        new = [self._new_seat(*self._keys[number]) for number in range(len(self._seat_of_key), len(self._keys))]
+        if new:
+            self._seat_of_key = np.append(self._seat_of_key, new)
+        found: Numbers = self._seat_of_key[numbers]
+        return found
 
-    def _new_seat(self, key: tuple[bytes, bytes]) -> int:
-        found = self._seat_key(key[0].decode(), key[1].decode())
-        number = LONG_WAY
-        if found is not None and found[0] not in self._of_scope:
-            number = self._of_scope[found[0]] = len(self._seats)
-            self._seats.append(Seat(found[1], Scope(found[0], scope_digest(found[0])), False))
-        self._numbers[key] = number
+    def _new_seat(self, uuid: str, hostname: str) -> int:
+        found = self._seat_key(uuid, hostname)
+        if found is None or found[0] in self._of_scope:
+            return LONG_WAY
+        number = self._of_scope[found[0]] = len(self._seats)
+        self._seats.append(Seat(found[1], Scope(found[0], scope_digest(found[0])), False))
         return number
 
     def _prepare(self, used: Numbers, floor: int) -> Numbers:

@@ -84,7 +84,8 @@ NAME_ROOM = 1 << 14
 NAME_TEXT = 1 << 20
 
 PLACE = 6
-"""Numbers of a name in `places`."""
+"""Numbers of a name in `places`: three of `_pair`; where its spelling lies and its length, see `_remember_spelling`, from 0 on; the
+name that has followed it, -1 while there is none."""
 MAX_HEAD, MAX_REST = 32, 1024
 """Bytes of a spelling that are kept."""
 GUESSES = 6
@@ -250,50 +251,54 @@ def _same(base, p, other, q, size):  # type: ignore[no-untyped-def]
     return True
 
 
+@inlined
+def _pair_hash(base, first, first_end, second, second_end):  # type: ignore[no-untyped-def]
+    """FNV-1a of two strings and of the length of the first, its upper half folded into the lower."""
+    h = np.uint64(0xCBF29CE484222325) ^ np.uint64(first_end - first)
+    for p in range(first, first_end):
+        h = (h ^ np.uint64(byte_at(base + p))) * np.uint64(0x100000001B3)
+    for p in range(second, second_end):
+        h = (h ^ np.uint64(byte_at(base + p))) * np.uint64(0x100000001B3)
+    return h ^ (h >> np.uint64(32))
+
+
 @compiled
-def _name(text, stage, stage_end, feature, feature_end, places, name_text, name_slots, name_state):  # type: ignore[no-untyped-def]
-    """Number of (stage, feature), which is remembered when it is new; -1 when there is no room.
+def _pair(text, first, first_end, second, second_end, places, known, slots, state):  # type: ignore[no-untyped-def]
+    """Number of a pair of strings, which is remembered when it is new; -1 when there is no room.
 
     Args:
-        places: [number]: where the name lies in `name_text`, lengths of stage and feature; where its spelling lies and its length,
-            see `_remember_spelling`; the name that has followed it, -1 while there is none.
-        name_slots: open-addressing table -> number, -1 free.
-        name_state: how many names there are, and bytes of `name_text`.
+        places: [number]: where the pair lies in `known`, and the lengths of both; other columns are the caller's.
+        slots: open-addressing table -> number, -1 free; no more than half of it is taken.
+        state: how many pairs there are, and bytes of `known`.
     """
-    base, known = text.ctypes.data, name_text.ctypes.data
-    sizes = stage_end - stage, feature_end - feature
-    h = np.uint64(0xCBF29CE484222325) ^ np.uint64(sizes[0])
-    for p in range(stage, stage_end):
-        h = (h ^ np.uint64(text[p])) * np.uint64(0x100000001B3)
-    for p in range(feature, feature_end):
-        h = (h ^ np.uint64(text[p])) * np.uint64(0x100000001B3)
-    last = np.uint64(len(name_slots) - 1)
-    slot = (h ^ (h >> np.uint64(32))) & last
-    while name_slots[slot] >= 0:
-        found = np.int64(name_slots[slot])
+    base, other = text.ctypes.data, known.ctypes.data
+    sizes = first_end - first, second_end - second
+    last = np.uint64(len(slots) - 1)
+    slot = _pair_hash(base, first, first_end, second, second_end) & last
+    while slots[slot] >= 0:
+        found = np.int64(slots[slot])
         at = places[found, 0]
         if (
             places[found, 1] == sizes[0]
             and places[found, 2] == sizes[1]
-            and _same(base, stage, known, at, sizes[0])
-            and _same(base, feature, known, at + sizes[0], sizes[1])
+            and _same(base, first, other, at, sizes[0])
+            and _same(base, second, other, at + sizes[0], sizes[1])
         ):
             return found
         slot = (slot + np.uint64(1)) & last
-    number, at = name_state[0], name_state[1]
-    if number >= len(places) or at + sizes[0] + sizes[1] > len(name_text):
+    number, at = state[0], state[1]
+    if number >= len(places) or 2 * number >= len(slots) or at + sizes[0] + sizes[1] > len(known):
         return -1
-    name_slots[slot] = number
+    slots[slot] = number
     places[number, 0], places[number, 1], places[number, 2] = at, sizes[0], sizes[1]
-    places[number, 3], places[number, 4], places[number, 5] = 0, 0, -1
-    for p in range(stage, stage_end):
-        name_text[at] = text[p]
+    for p in range(first, first_end):
+        known[at] = text[p]
         at += 1
-    for p in range(feature, feature_end):
-        name_text[at] = text[p]
+    for p in range(second, second_end):
+        known[at] = text[p]
         at += 1
-    name_state[0] = number + 1
-    name_state[1] = at
+    state[0] = number + 1
+    state[1] = at
     return number
 
 
@@ -460,7 +465,7 @@ def _entry(  # type: ignore[no-untyped-def]
         p += 1
     if seen != 15:
         return -1, total
-    names[e] = _name(text, stage, stage_end, feature, feature_end, places, name_text, name_slots, name_state)
+    names[e] = _pair(text, stage, stage_end, feature, feature_end, places, name_text, name_slots, name_state)
     if names[e] < 0:
         return -1, total
     if in_order:
@@ -521,7 +526,7 @@ def read_pings(  # type: ignore[no-untyped-def]
         plain: out, which messages were read.
         days, names, starts, lengths: out, of each entry; its ids are ids[start : start + length]. Room for an entry per 40 bytes.
         ids: out, uint64; room for an id per two bytes.
-        places, name_text, name_slots, name_state: names of features, see `_name` and `_remember_spelling`; `name_state` has five numbers,
+        places, name_text, name_slots, name_state: names of features, see `_pair` and `_remember_spelling`; `name_state` has five numbers,
             the last of them the name that has come first.
 
     Returns:
@@ -656,6 +661,37 @@ def read_pings(  # type: ignore[no-untyped-def]
         entry_from[m] = first_entry
         entry_to[m] = entries
     return entries, total
+
+
+@compiled
+def place_pairs(places, count, known, slots):  # type: ignore[no-untyped-def]
+    """Puts the first `count` pairs into a new table; see `_pair`."""
+    base = known.ctypes.data
+    last = np.uint64(len(slots) - 1)
+    for number in range(count):
+        first, second = places[number, 0], places[number, 0] + places[number, 1]
+        slot = _pair_hash(base, first, second, second, second + places[number, 2]) & last
+        while slots[slot] >= 0:
+            slot = (slot + np.uint64(1)) & last
+        slots[slot] = number
+
+
+@compiled
+def number_pings(text, spans, chosen, start, places, known, slots, state, numbers):  # type: ignore[no-untyped-def]
+    """Gives the messages `chosen` from the one at `start` on the number of their (uuid, hostname); see `_pair`.
+
+    Returns:
+        The first that there is no room for, or how many there are.
+    """
+    for k in range(start, len(chosen)):
+        m = chosen[k]
+        numbers[k] = _pair(
+            text, spans[m, UUID, 0], spans[m, UUID, 1], spans[m, HOSTNAME, 0], spans[m, HOSTNAME, 1],
+            places, known, slots, state,
+        )  # fmt: skip
+        if numbers[k] < 0:
+            return k
+    return len(chosen)
 
 
 @compiled

@@ -56,7 +56,8 @@ class PlainReader:
         self._max_bytes = max_bytes
         self.names: list[tuple[str, str]] = []
         self.digests = np.empty(0, np.uint64)
-        self._places = np.empty((kernels.NAME_ROOM, kernels.PLACE), np.int64)
+        self._places = np.zeros((kernels.NAME_ROOM, kernels.PLACE), np.int64)
+        self._places[:, kernels.PLACE - 1] = -1
         self._text = np.empty(kernels.NAME_TEXT, np.uint8)
         self._slots = np.full(2 * kernels.NAME_ROOM, -1, np.int32)
         self._state = np.array([0, 0, 0, 0, -1])
