@@ -141,6 +141,9 @@ class Pipeline(Generic[B, F]):
         self._room = asyncio.Event()
         self._room.set()
         self._stopping = False
+        self._read: dict[TopicPartition, int] = {}
+        """Records of each partition that were read since it was taken over, and how many of all were handled."""
+        self._handled = 0
         self.applied: dict[TopicPartition, _Applied] = {}
         self._live_of: tuple[int | None, int] | None = None
         self._goal: tuple[tuple[int | None, int], dict[TopicPartition, int]] | None = None
@@ -221,6 +224,7 @@ class Pipeline(Generic[B, F]):
                 taken.append(event)
                 taken_bytes += size
                 records += len(message.value)
+                self._read[message.tp] = message.value.ahead + len(message.value)
         if self._waiting_bytes < WAITING_BYTES:
             self._room.set()
         if self._waiting:
@@ -277,6 +281,8 @@ class Pipeline(Generic[B, F]):
         )
         self._books, self._generation = books, generation
         self.applied = {}
+        self._read, self._handled = {}, 0
+        self._metrics.balance.labels(self._topic).set(0)
         self._told = {}
         await self._note_gaps()
         self._side.taken_over()
@@ -459,10 +465,14 @@ class Pipeline(Generic[B, F]):
                 received = self._books[tp.partition].newest_timestamp if tp.topic == self._topic else some[-1].timestamp
                 self.applied[tp] = _Applied(some[-1].offset + 1, received)
         for done in folded.values():
+            self._handled += done.tally.handled
             for outcome, number in done.tally.outcomes.items():
                 self._metrics.events.labels(self._topic, outcome).inc(number)
             for reason, number in done.tally.reasons.items():
                 self._metrics.dead_letters.labels(self._topic, reason).inc(number)
+        # Read as the transport counts, handled as the ledger does: a batch that was lost between them shows, as does a message
+        # that the ledger has left out, or counted twice.
+        self._metrics.balance.labels(self._topic).set(sum(self._read.values()) - self._handled)
         self._side.note(self._books, folded, as_of)
         self._metrics.flush_seconds.observe(time.monotonic() - started)
         self._oldest = time.monotonic() if self._waiting else None
@@ -560,13 +570,17 @@ class Pipeline(Generic[B, F]):
         """State is recovered and the partitions are taken over."""
         return self._generation is not None and self._generation == self._source.generation
 
-    def _received(self) -> list[int]:
-        return [applied.received_ms for tp, applied in self.applied.items() if tp.topic == self._topic]
+    def received(self) -> dict[int, int]:
+        """Newest received time that is applied, ms, of each of our partitions; without those that never had a message."""
+        return {p: book.newest_timestamp for p, book in self._books.items() if book.newest_timestamp > 0}
 
-    def lag_seconds(self) -> float:
-        """Age of the received time up to which our partitions are applied."""
-        received = self._received()
-        return max(0.0, time.time() - min(received) / 1000) if received else 0.0
+    def lag_seconds(self, tp: TopicPartition) -> float:
+        """Age of the received time up to which a partition is applied; 0 before anything is."""
+        applied = self.applied.get(tp)
+        received = applied.received_ms if applied is not None else self.received().get(tp.partition, 0)
+        return (
+            max(0.0, time.time() - received / 1000) if received > 0 else 0.0
+        )  # 0 is no time: a word of nothing read yet
 
     @property
     def scopes(self) -> int:
@@ -577,11 +591,6 @@ class Pipeline(Generic[B, F]):
     def oldest_unflushed(self) -> float:
         """How long the oldest message that waits has waited, seconds."""
         return time.monotonic() - self._oldest if self._oldest is not None else 0.0
-
-    @property
-    def watermark_ms(self) -> int | None:
-        """Newest received time that is applied, of the partition that is furthest behind; None without messages."""
-        return min(self._received(), default=None)
 
     def refresh(self) -> None:
         """Brings the gauges of the live figures up to date."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import math
 import os
 import signal
 import sys
@@ -69,7 +70,7 @@ STOP_SECONDS = 3.5
 FLUSH_STOP_SECONDS = 2.0
 """Of these, what the pipelines have for the flush they are in."""
 READY_SECONDS = 600.0
-"""A worker that is not ready in this time ends, to be started again: recovery hangs."""
+"""A worker that is not ready, and recovers nothing, for so long ends, to be started again: recovery hangs."""
 COMMIT_SECONDS = 120.0
 """So does one whose commit takes so long."""
 
@@ -113,6 +114,8 @@ class Worker:
         self._asked = False
         self._leaving = False
         """Faust is being stopped: what a pipeline still asks of it fails."""
+        self._recovering_since: float | None = None
+        """Since when there are partitions that cannot be worked on, by the monotonic clock."""
         self.metrics = Metrics(version("pingstream"))
 
     async def run(self) -> int:
@@ -341,12 +344,17 @@ class Worker:
         ends: Mapping[TopicPartition, int],
         sums: KeptSums,
     ) -> None:
-        begun = asyncio.get_running_loop().time()
+        begun, recovered = asyncio.get_running_loop().time(), 0
         while True:
             await asyncio.sleep(0.1)
             ready = all(pipeline.ready for pipeline in pipelines)
             self.metrics.ready.set(ready)
-            if ready or any(sink.failing is not None for sink in rows):
+            if ready or not any(source.owns for source in streams.sources):
+                self._recovering_since = None
+            elif self._recovering_since is None:
+                self._recovering_since = time.monotonic()
+            before, recovered = recovered, sum(source.store.recovered for source in streams.sources)
+            if ready or recovered != before or any(sink.failing is not None for sink in rows):
                 begun = asyncio.get_running_loop().time()
             elif asyncio.get_running_loop().time() - begun > READY_SECONDS:
                 self._ended = (
@@ -419,23 +427,42 @@ class Worker:
             log.warning("Faust stopped with an error", error=repr(exc))
 
     def _refresh(self, streams: StreamsApp, pipelines: Sequence[Pipeline[Any, Any]]) -> None:
+        """Brings gauges up to date. What is of partitions that were taken away goes: others tell of them now."""
         metrics = self.metrics
         seconds = 0.0
+        received: list[int] = []
+        for gauge in (
+            metrics.lag_records,
+            metrics.uncommitted_records,
+            metrics.uncommitted_seconds,
+            metrics.newest_applied,
+        ):
+            gauge.clear()
         for source, pipeline in zip(streams.sources, pipelines, strict=True):
             pipeline.refresh()
-            lag = 0
-            for tp in source.assigned() if pipeline.ready else ():
+            topic = source.lane.topic
+            owned = source.assigned() if pipeline.ready else ()
+            for tp in owned:
                 end = max(source.known_end(tp), pipeline.sent_to(tp))
                 behind = max(0, end - pipeline.reached(tp))
                 metrics.lag_records.labels(tp.topic, tp.partition).set(behind)
-                lag += behind
-            seconds = max(seconds, pipeline.lag_seconds() if lag else 0)
-            if source.lane.topic == USAGE_PINGS:
+                seconds = max(seconds, pipeline.lag_seconds(tp) if behind else 0)
+            for name in {tp.topic for tp in owned}:
+                uncommitted, still = source.uncommitted(name)
+                metrics.uncommitted_records.labels(name).set(uncommitted)
+                metrics.uncommitted_seconds.labels(name).set(still)
+            metrics.recovery_remaining.labels(topic).set(0 if pipeline.ready else source.recovery_remaining)
+            newest = pipeline.received().values() if pipeline.ready else ()
+            if newest:
+                metrics.newest_applied.labels(topic).set(max(newest) / 1000)
+            if topic == USAGE_PINGS:
                 metrics.state_scopes.set(pipeline.scopes)
-                if pipeline.watermark_ms is not None:
-                    metrics.watermark.set(pipeline.watermark_ms / 1000)
+                received += newest
             else:
                 metrics.state_accounts.set(pipeline.scopes)
         metrics.lag_seconds.set(seconds)
+        metrics.watermark.set(min(received) / 1000 if received else math.nan)
+        since = self._recovering_since
+        metrics.recovery_seconds.set(time.monotonic() - since if since is not None else 0)
         metrics.state_bytes.set(sum(source.store.nbytes for source in streams.sources))
         metrics.oldest_unflushed.set(max(pipeline.oldest_unflushed for pipeline in pipelines))
