@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from schemas.settings import PREFIX, Settings
+from schemas.settings import OFF, PREFIX, Settings
 
 ROOT = Path(__file__).parents[1]
 CHART = ROOT / "deploy" / "helm"
@@ -27,6 +27,7 @@ BEGIN, END = "<!-- values: written by `make chart` -->", "<!-- values end -->"
 NARROWER: Mapping[str, Mapping[str, Any]] = {
     "kafka": {"pattern": r"^[^,\s]+:[0-9]+(,[^,\s]+:[0-9]+)*$"},  # the NetworkPolicy takes the ports from it
     "data_dir": {"pattern": "^/"},  # a mount's path
+    "web_host": {"not": {"const": OFF}},  # probes ask it
     "web_port": {"minimum": 1},  # a container's port
 }
 """What a setting must be in a pod beyond what the program asks of it."""

@@ -21,7 +21,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.structs import TopicPartition
 from clickhouse_connect.driver.client import Client
 
-from schemas.settings import Settings
+from schemas.settings import OFF, Settings
 from sinks.kafka_client import client_config
 from sinks.message_limits import MessageLimits
 from sinks.prometheus import Metrics
@@ -90,6 +90,7 @@ class Worker:
     Args:
         connect: makes a client of ClickHouse.
         key: the pseudonym key; new_key: it may be another than the one the state was made with.
+        web: None for no web end.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class Worker:
         settings: Settings,
         connect: Callable[[], Client],
         key: bytes,
-        web: WebChoice,
+        web: WebChoice | None,
         *,
         drain: bool,
         new_key: bool = False,
@@ -134,27 +135,15 @@ class Worker:
         rows = [RowSink(self._connect, settings.database, self.metrics) for _ in streams.sources]
         pipelines = [self._pipeline(source, producer, sink) for source, sink in zip(streams.sources, rows, strict=True)]
         sums = self._kept_sums(streams, pipelines)
-        web = Web(
-            settings,
-            self.metrics,
-            lambda: (
-                None
-                if all(pipeline.ready for pipeline in pipelines)
-                else "not ready: no partitions, or state is not recovered"
-            ),
-            lambda: self._refresh(streams, pipelines),
-        )
         await compiled
-        await web.start(self._web.host, self._web.port, or_any=self._web.or_any)
+        web = await self._open_web(streams, pipelines)
         log.info(
             "worker started",
             version=version("pingstream"),
             kafka=settings.kafka,
             partitions={lane.topic: lane.partitions for lane in lanes},
-            metrics=f"{web.address}/metrics",
+            metrics=f"{web.address}/metrics" if web is not None else OFF,
         )
-        if not settings.shows_metrics:
-            log.warning("metrics need a token beyond loopback: set PINGSTREAM_WEB_TOKEN", host=settings.web_host)
         self._handle_signals()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
@@ -178,8 +167,9 @@ class Worker:
         await self._end(streams, pipelines, work)
         with contextlib.suppress(TimeoutError, Exception):
             await asyncio.wait_for(producer.stop(), 1)
-        with contextlib.suppress(Exception):
-            await web.stop()
+        if web is not None:
+            with contextlib.suppress(Exception):
+                await web.stop()
         for letters in self._letters:
             await letters.close()
         for sink in rows:
@@ -188,6 +178,26 @@ class Worker:
         reason = self._ended or ("drained" if self._drain and not self._asked else "asked to")
         log.info("worker has ended", reason=reason, seconds=round(time.monotonic() - begun, 1), **self.metrics.totals())
         return 0 if self._ended is None else 1
+
+    async def _open_web(self, streams: StreamsApp, pipelines: Sequence[Pipeline[Any, Any]]) -> Web | None:
+        """The web end, listening; None when it is to be off."""
+        choice = self._web
+        if choice is None:
+            return None
+        web = Web(
+            self._settings,
+            self.metrics,
+            lambda: (
+                None
+                if all(pipeline.ready for pipeline in pipelines)
+                else "not ready: no partitions, or state is not recovered"
+            ),
+            lambda: self._refresh(streams, pipelines),
+        )
+        await web.start(choice.host, choice.port, or_any=choice.or_any)
+        if not self._settings.shows_metrics:
+            log.warning("metrics need a token beyond loopback: set PINGSTREAM_WEB_TOKEN", host=choice.host)
+        return web
 
     def _producer(self, **more: Any) -> AIOKafkaProducer:
         return AIOKafkaProducer(

@@ -230,6 +230,7 @@ REFUSED_BY_SCHEMA: list[dict[str, Any]] = [
     {"settings": {"flush_seconds": 61}},
     {"settings": {"log_format": "xml"}},
     {"settings": {"web_port": 0}},
+    {"settings": {"web_host": "off"}},
     {"settings": {"data_dir": "data"}},
     {"settings": {"saas_hostnames": "gitlab.com"}},
     {"secrets": {"pseudonym_key": "in the wrong place"}},
