@@ -133,10 +133,11 @@ class Pipeline(Generic[B, F]):
         """Offset behind the newest gap that was noted."""
         self._books: dict[int, B] = {}
         self._generation: int | None = None
-        self._waiting: deque[tuple[Any, int]] = deque()
-        """Events and their bytes."""
+        self._waiting: deque[tuple[Any, int, float]] = deque()
+        """Events, their bytes, and when they came, by the monotonic clock."""
         self._waiting_bytes = 0
-        self._oldest: float | None = None
+        self._in_hand_since: float | None = None
+        """When the oldest event came that is being flushed."""
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -159,10 +160,8 @@ class Pipeline(Generic[B, F]):
         if self._stopping:
             return  # it comes again
         size = _size(event)
-        self._waiting.append((event, size))
+        self._waiting.append((event, size, time.monotonic()))
         self._waiting_bytes += size
-        if self._oldest is None:
-            self._oldest = time.monotonic()
         if self._waiting_bytes >= WAITING_BYTES:
             self._room.clear()
         self._arrived.set()
@@ -217,10 +216,12 @@ class Pipeline(Generic[B, F]):
         taken: list[Any] = []
         taken_bytes = records = 0
         while self._waiting and taken_bytes < self._side.flush_bytes and records < self._side.flush_records:
-            event, size = self._waiting.popleft()
+            event, size, came = self._waiting.popleft()
             self._waiting_bytes -= size
             message = event.message
             if message.generation_id == self._generation and message.tp in assigned:
+                if not taken:
+                    self._in_hand_since = came
                 taken.append(event)
                 taken_bytes += size
                 records += len(message.value)
@@ -234,7 +235,7 @@ class Pipeline(Generic[B, F]):
     def _drop_waiting(self) -> None:
         self._waiting.clear()
         self._waiting_bytes = 0
-        self._oldest = None
+        self._in_hand_since = None
         self._room.set()
 
     # ---- taking over ---------------------------------------------------------------------------------------------------
@@ -281,6 +282,7 @@ class Pipeline(Generic[B, F]):
         )
         self._books, self._generation = books, generation
         self.applied = {}
+        self._in_hand_since = None
         self._read, self._handled = {}, 0
         self._metrics.balance.labels(self._topic).set(0)
         self._told = {}
@@ -475,7 +477,7 @@ class Pipeline(Generic[B, F]):
         self._metrics.balance.labels(self._topic).set(sum(self._read.values()) - self._handled)
         self._side.note(self._books, folded, as_of)
         self._metrics.flush_seconds.observe(time.monotonic() - started)
-        self._oldest = time.monotonic() if self._waiting else None
+        self._in_hand_since = None
 
     # ---- the as-of clock -------------------------------------------------------------------------------------------------
 
@@ -590,7 +592,10 @@ class Pipeline(Generic[B, F]):
     @property
     def oldest_unflushed(self) -> float:
         """How long the oldest message that waits has waited, seconds."""
-        return time.monotonic() - self._oldest if self._oldest is not None else 0.0
+        since = self._in_hand_since
+        if since is None and self._waiting:
+            since = self._waiting[0][2]
+        return time.monotonic() - since if since is not None else 0.0
 
     def refresh(self) -> None:
         """Brings the gauges of the live figures up to date."""
