@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
 
-.PHONY: help setup demo test faults faults-long simulation lint types rooms check bench bench-state bench-billing bench-peers dashboards dashboard-pictures chart helm lock clean
+.PHONY: help setup demo test faults faults-long simulation lint types rooms check bench bench-state bench-billing bench-peers dashboards dashboard-pictures metrics chart helm lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo "make dashboards  write Grafana's dashboards (deploy/grafana/dashboards) from the code beside them"
 	@echo "make dashboard-pictures  draw them for the docs, over a fleet's year (some minutes; needs Debian's prometheus)"
 	@echo "make check   linters, types and the check of dependencies between rooms"
+	@echo "make metrics  write the table of metrics in docs/operations.md from their definitions"
 	@echo "make chart   write what in the Helm chart follows from settings and alert rules"
 	@echo "make helm    build helm with Go, for the chart's tests (once, some minutes of CPU)"
 	@echo "make lock    renew requirements.lock, and that of the image, from pyproject.toml"
@@ -86,8 +87,11 @@ dashboards: $(STAMP)
 dashboard-pictures: $(STAMP)
 	@$(BIN)/python -m tests.grafana.pictures
 
+metrics: $(STAMP)
+	@$(BIN)/python -m deploy.metrics_page
+
 chart: $(STAMP)
-	@$(BIN)/python -m tests.deploy.chart
+	@$(BIN)/python -m deploy.chart
 
 HELM_VERSION := v3.22.0
 HELM := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pingstream/helm-$(HELM_VERSION)/helm

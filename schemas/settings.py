@@ -27,6 +27,8 @@ PREFIX = "PINGSTREAM_"
 SECRETS_DIR = Path("/run/secrets")
 """Where containers get theirs."""
 
+OFF = "off"
+
 _HOST_PORT = re.compile(r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})$")
 _LOOPBACK = re.compile(r"^(localhost|::1|127(\.\d{1,3}){3})$")
 _IDENTIFIER = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")
@@ -97,7 +99,11 @@ class Settings(BaseSettings):
     )
     reporting_currency: str = Field("USD", description="ISO 4217 code of the currency that money is reported in.")
 
-    web_host: str = Field("127.0.0.1", description="Address that /metrics, /healthz and /readyz listen on.")
+    web_host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="Address that /metrics, /healthz and /readyz listen on; off: nothing listens.",
+    )
     web_port: int = Field(
         8088,
         ge=0,
@@ -219,6 +225,11 @@ class Settings(BaseSettings):
         parts = urlsplit(dsn)
         ca = f"ca_cert={quote(str(self.clickhouse_ca_file.absolute()))}"
         return urlunsplit(parts._replace(query=f"{parts.query}&{ca}" if parts.query else ca))
+
+    @property
+    def has_web(self) -> bool:
+        """Whether a worker listens at all."""
+        return self.web_host != OFF
 
     @property
     def shows_metrics(self) -> bool:

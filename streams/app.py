@@ -119,6 +119,11 @@ class Source:
         """Whether a rebalance has begun since then."""
         return bool(self._rebalances != self._app.rebalancing_count)
 
+    @property
+    def owns(self) -> bool:
+        """Whether partitions are dealt to us, recovered or not."""
+        return any(tp.topic == self.changelog_topic for tp in self._app.tables.recovery.active_tps)
+
     def assigned(self) -> set[TopicPartition]:
         """Partitions of the source and the internal topic that are ours."""
         topics = self.lane.topic, self.lane.internal_topic
@@ -149,6 +154,17 @@ class Source:
     def known_end(self, partition: TopicPartition) -> int:
         """End of the partition as far as fetching, or a look, has shown it."""
         return max(int(self._app.consumer.highwater(partition) or 0), self._seen.get(partition, 0))
+
+    def uncommitted(self, topic: str) -> tuple[int, float]:
+        """Messages of a topic that are read and not committed, and for how long no commit has moved one of their partitions, s."""
+        uncommitted: tuple[int, float] = self._app.consumer.delivery.uncommitted(topic)
+        return uncommitted
+
+    @property
+    def recovery_remaining(self) -> int:
+        """Records of the changelog that are still to be read back, in offsets."""
+        remaining = self._app.tables.recovery.active_remaining()
+        return sum(max(0, number) for tp, number in remaining.items() if tp.topic == self.changelog_topic)
 
     async def look(self) -> None:
         """Asks Kafka for the ends of our partitions: while rows wait nothing is fetched, and fetching shows no lag."""

@@ -133,14 +133,18 @@ class Pipeline(Generic[B, F]):
         """Offset behind the newest gap that was noted."""
         self._books: dict[int, B] = {}
         self._generation: int | None = None
-        self._waiting: deque[tuple[Any, int]] = deque()
-        """Events and their bytes."""
+        self._waiting: deque[tuple[Any, int, float]] = deque()
+        """Events, their bytes, and when they came, by the monotonic clock."""
         self._waiting_bytes = 0
-        self._oldest: float | None = None
+        self._in_hand_since: float | None = None
+        """When the oldest event came that is being flushed."""
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
         self._stopping = False
+        self._read: dict[TopicPartition, int] = {}
+        """Records of each partition that were read since it was taken over, and how many of all were handled."""
+        self._handled = 0
         self.applied: dict[TopicPartition, _Applied] = {}
         self._live_of: tuple[int | None, int] | None = None
         self._goal: tuple[tuple[int | None, int], dict[TopicPartition, int]] | None = None
@@ -156,10 +160,8 @@ class Pipeline(Generic[B, F]):
         if self._stopping:
             return  # it comes again
         size = _size(event)
-        self._waiting.append((event, size))
+        self._waiting.append((event, size, time.monotonic()))
         self._waiting_bytes += size
-        if self._oldest is None:
-            self._oldest = time.monotonic()
         if self._waiting_bytes >= WAITING_BYTES:
             self._room.clear()
         self._arrived.set()
@@ -214,13 +216,16 @@ class Pipeline(Generic[B, F]):
         taken: list[Any] = []
         taken_bytes = records = 0
         while self._waiting and taken_bytes < self._side.flush_bytes and records < self._side.flush_records:
-            event, size = self._waiting.popleft()
+            event, size, came = self._waiting.popleft()
             self._waiting_bytes -= size
             message = event.message
             if message.generation_id == self._generation and message.tp in assigned:
+                if not taken:
+                    self._in_hand_since = came
                 taken.append(event)
                 taken_bytes += size
                 records += len(message.value)
+                self._read[message.tp] = message.value.ahead + len(message.value)
         if self._waiting_bytes < WAITING_BYTES:
             self._room.set()
         if self._waiting:
@@ -230,7 +235,7 @@ class Pipeline(Generic[B, F]):
     def _drop_waiting(self) -> None:
         self._waiting.clear()
         self._waiting_bytes = 0
-        self._oldest = None
+        self._in_hand_since = None
         self._room.set()
 
     # ---- taking over ---------------------------------------------------------------------------------------------------
@@ -277,6 +282,9 @@ class Pipeline(Generic[B, F]):
         )
         self._books, self._generation = books, generation
         self.applied = {}
+        self._in_hand_since = None
+        self._read, self._handled = {}, 0
+        self._metrics.balance.labels(self._topic).set(0)
         self._told = {}
         await self._note_gaps()
         self._side.taken_over()
@@ -459,13 +467,17 @@ class Pipeline(Generic[B, F]):
                 received = self._books[tp.partition].newest_timestamp if tp.topic == self._topic else some[-1].timestamp
                 self.applied[tp] = _Applied(some[-1].offset + 1, received)
         for done in folded.values():
+            self._handled += done.tally.handled
             for outcome, number in done.tally.outcomes.items():
                 self._metrics.events.labels(self._topic, outcome).inc(number)
             for reason, number in done.tally.reasons.items():
                 self._metrics.dead_letters.labels(self._topic, reason).inc(number)
+        # Read as the transport counts, handled as the ledger does: a batch that was lost between them shows, as does a message
+        # that the ledger has left out, or counted twice.
+        self._metrics.balance.labels(self._topic).set(sum(self._read.values()) - self._handled)
         self._side.note(self._books, folded, as_of)
         self._metrics.flush_seconds.observe(time.monotonic() - started)
-        self._oldest = time.monotonic() if self._waiting else None
+        self._in_hand_since = None
 
     # ---- the as-of clock -------------------------------------------------------------------------------------------------
 
@@ -560,13 +572,17 @@ class Pipeline(Generic[B, F]):
         """State is recovered and the partitions are taken over."""
         return self._generation is not None and self._generation == self._source.generation
 
-    def _received(self) -> list[int]:
-        return [applied.received_ms for tp, applied in self.applied.items() if tp.topic == self._topic]
+    def received(self) -> dict[int, int]:
+        """Newest received time that is applied, ms, of each of our partitions; without those that never had a message."""
+        return {p: book.newest_timestamp for p, book in self._books.items() if book.newest_timestamp > 0}
 
-    def lag_seconds(self) -> float:
-        """Age of the received time up to which our partitions are applied."""
-        received = self._received()
-        return max(0.0, time.time() - min(received) / 1000) if received else 0.0
+    def lag_seconds(self, tp: TopicPartition) -> float:
+        """Age of the received time up to which a partition is applied; 0 before anything is."""
+        applied = self.applied.get(tp)
+        received = applied.received_ms if applied is not None else self.received().get(tp.partition, 0)
+        return (
+            max(0.0, time.time() - received / 1000) if received > 0 else 0.0
+        )  # 0 is no time: a word of nothing read yet
 
     @property
     def scopes(self) -> int:
@@ -576,12 +592,10 @@ class Pipeline(Generic[B, F]):
     @property
     def oldest_unflushed(self) -> float:
         """How long the oldest message that waits has waited, seconds."""
-        return time.monotonic() - self._oldest if self._oldest is not None else 0.0
-
-    @property
-    def watermark_ms(self) -> int | None:
-        """Newest received time that is applied, of the partition that is furthest behind; None without messages."""
-        return min(self._received(), default=None)
+        since = self._in_hand_since
+        if since is None and self._waiting:
+            since = self._waiting[0][2]
+        return time.monotonic() - since if since is not None else 0.0
 
     def refresh(self) -> None:
         """Brings the gauges of the live figures up to date."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import math
 import os
 import signal
 import sys
@@ -20,7 +21,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.structs import TopicPartition
 from clickhouse_connect.driver.client import Client
 
-from schemas.settings import Settings
+from schemas.settings import OFF, Settings
 from sinks.kafka_client import client_config
 from sinks.message_limits import MessageLimits
 from sinks.prometheus import Metrics
@@ -69,7 +70,7 @@ STOP_SECONDS = 3.5
 FLUSH_STOP_SECONDS = 2.0
 """Of these, what the pipelines have for the flush they are in."""
 READY_SECONDS = 600.0
-"""A worker that is not ready in this time ends, to be started again: recovery hangs."""
+"""A worker that is not ready, and recovers nothing, for so long ends, to be started again: recovery hangs."""
 COMMIT_SECONDS = 120.0
 """So does one whose commit takes so long."""
 
@@ -89,6 +90,7 @@ class Worker:
     Args:
         connect: makes a client of ClickHouse.
         key: the pseudonym key; new_key: it may be another than the one the state was made with.
+        web: None for no web end.
     """
 
     def __init__(
@@ -96,7 +98,7 @@ class Worker:
         settings: Settings,
         connect: Callable[[], Client],
         key: bytes,
-        web: WebChoice,
+        web: WebChoice | None,
         *,
         drain: bool,
         new_key: bool = False,
@@ -113,6 +115,8 @@ class Worker:
         self._asked = False
         self._leaving = False
         """Faust is being stopped: what a pipeline still asks of it fails."""
+        self._recovering_since: float | None = None
+        """Since when there are partitions that cannot be worked on, by the monotonic clock."""
         self.metrics = Metrics(version("pingstream"))
 
     async def run(self) -> int:
@@ -131,27 +135,15 @@ class Worker:
         rows = [RowSink(self._connect, settings.database, self.metrics) for _ in streams.sources]
         pipelines = [self._pipeline(source, producer, sink) for source, sink in zip(streams.sources, rows, strict=True)]
         sums = self._kept_sums(streams, pipelines)
-        web = Web(
-            settings,
-            self.metrics,
-            lambda: (
-                None
-                if all(pipeline.ready for pipeline in pipelines)
-                else "not ready: no partitions, or state is not recovered"
-            ),
-            lambda: self._refresh(streams, pipelines),
-        )
         await compiled
-        await web.start(self._web.host, self._web.port, or_any=self._web.or_any)
+        web = await self._open_web(streams, pipelines)
         log.info(
             "worker started",
             version=version("pingstream"),
             kafka=settings.kafka,
             partitions={lane.topic: lane.partitions for lane in lanes},
-            metrics=f"{web.address}/metrics",
+            metrics=f"{web.address}/metrics" if web is not None else OFF,
         )
-        if not settings.shows_metrics:
-            log.warning("metrics need a token beyond loopback: set PINGSTREAM_WEB_TOKEN", host=settings.web_host)
         self._handle_signals()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
@@ -175,8 +167,9 @@ class Worker:
         await self._end(streams, pipelines, work)
         with contextlib.suppress(TimeoutError, Exception):
             await asyncio.wait_for(producer.stop(), 1)
-        with contextlib.suppress(Exception):
-            await web.stop()
+        if web is not None:
+            with contextlib.suppress(Exception):
+                await web.stop()
         for letters in self._letters:
             await letters.close()
         for sink in rows:
@@ -185,6 +178,26 @@ class Worker:
         reason = self._ended or ("drained" if self._drain and not self._asked else "asked to")
         log.info("worker has ended", reason=reason, seconds=round(time.monotonic() - begun, 1), **self.metrics.totals())
         return 0 if self._ended is None else 1
+
+    async def _open_web(self, streams: StreamsApp, pipelines: Sequence[Pipeline[Any, Any]]) -> Web | None:
+        """The web end, listening; None when it is to be off."""
+        choice = self._web
+        if choice is None:
+            return None
+        web = Web(
+            self._settings,
+            self.metrics,
+            lambda: (
+                None
+                if all(pipeline.ready for pipeline in pipelines)
+                else "not ready: no partitions, or state is not recovered"
+            ),
+            lambda: self._refresh(streams, pipelines),
+        )
+        await web.start(choice.host, choice.port, or_any=choice.or_any)
+        if not self._settings.shows_metrics:
+            log.warning("metrics need a token beyond loopback: set PINGSTREAM_WEB_TOKEN", host=choice.host)
+        return web
 
     def _producer(self, **more: Any) -> AIOKafkaProducer:
         return AIOKafkaProducer(
@@ -341,12 +354,17 @@ class Worker:
         ends: Mapping[TopicPartition, int],
         sums: KeptSums,
     ) -> None:
-        begun = asyncio.get_running_loop().time()
+        begun, recovered = asyncio.get_running_loop().time(), 0
         while True:
             await asyncio.sleep(0.1)
             ready = all(pipeline.ready for pipeline in pipelines)
             self.metrics.ready.set(ready)
-            if ready or any(sink.failing is not None for sink in rows):
+            if ready or not any(source.owns for source in streams.sources):
+                self._recovering_since = None
+            elif self._recovering_since is None:
+                self._recovering_since = time.monotonic()
+            before, recovered = recovered, sum(source.store.recovered for source in streams.sources)
+            if ready or recovered != before or any(sink.failing is not None for sink in rows):
                 begun = asyncio.get_running_loop().time()
             elif asyncio.get_running_loop().time() - begun > READY_SECONDS:
                 self._ended = (
@@ -419,23 +437,42 @@ class Worker:
             log.warning("Faust stopped with an error", error=repr(exc))
 
     def _refresh(self, streams: StreamsApp, pipelines: Sequence[Pipeline[Any, Any]]) -> None:
+        """Brings gauges up to date. What is of partitions that were taken away goes: others tell of them now."""
         metrics = self.metrics
         seconds = 0.0
+        received: list[int] = []
+        for gauge in (
+            metrics.lag_records,
+            metrics.uncommitted_records,
+            metrics.uncommitted_seconds,
+            metrics.newest_applied,
+        ):
+            gauge.clear()
         for source, pipeline in zip(streams.sources, pipelines, strict=True):
             pipeline.refresh()
-            lag = 0
-            for tp in source.assigned() if pipeline.ready else ():
+            topic = source.lane.topic
+            owned = source.assigned() if pipeline.ready else ()
+            for tp in owned:
                 end = max(source.known_end(tp), pipeline.sent_to(tp))
                 behind = max(0, end - pipeline.reached(tp))
                 metrics.lag_records.labels(tp.topic, tp.partition).set(behind)
-                lag += behind
-            seconds = max(seconds, pipeline.lag_seconds() if lag else 0)
-            if source.lane.topic == USAGE_PINGS:
+                seconds = max(seconds, pipeline.lag_seconds(tp) if behind else 0)
+            for name in {tp.topic for tp in owned}:
+                uncommitted, still = source.uncommitted(name)
+                metrics.uncommitted_records.labels(name).set(uncommitted)
+                metrics.uncommitted_seconds.labels(name).set(still)
+            metrics.recovery_remaining.labels(topic).set(0 if pipeline.ready else source.recovery_remaining)
+            newest = pipeline.received().values() if pipeline.ready else ()
+            if newest:
+                metrics.newest_applied.labels(topic).set(max(newest) / 1000)
+            if topic == USAGE_PINGS:
                 metrics.state_scopes.set(pipeline.scopes)
-                if pipeline.watermark_ms is not None:
-                    metrics.watermark.set(pipeline.watermark_ms / 1000)
+                received += newest
             else:
                 metrics.state_accounts.set(pipeline.scopes)
         metrics.lag_seconds.set(seconds)
+        metrics.watermark.set(min(received) / 1000 if received else math.nan)
+        since = self._recovering_since
+        metrics.recovery_seconds.set(time.monotonic() - since if since is not None else 0)
         metrics.state_bytes.set(sum(source.store.nbytes for source in streams.sources))
         metrics.oldest_unflushed.set(max(pipeline.oldest_unflushed for pipeline in pipelines))

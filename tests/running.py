@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import psutil
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import ConsumerRecord, TopicPartition
@@ -127,6 +128,11 @@ class Process:
     def code(self) -> int | None:
         """The exit code, None while it runs."""
         return self._process.poll()
+
+    def ports(self) -> set[int]:
+        """Ports on which it listens."""
+        found = psutil.Process(self.pid).net_connections("tcp")
+        return {connection.laddr.port for connection in found if connection.status == psutil.CONN_LISTEN}
 
     def log(self) -> str:
         """Everything it has said so far."""

@@ -95,6 +95,10 @@ def command(settings: Settings, installations: int, groups: int, days: int, seed
     _end_by_signals()
     logging.getLogger().addHandler(logging.NullHandler())  # what libraries say is not for this terminal
     as_of = settings.as_of or dt.datetime.now(dt.UTC).date()
+    if not settings.has_web:
+        raise WrongUse(
+            "the demo sees by its worker's web end how far it is: leave --web-host out, or set it to an address"
+        )
     if as_of > dt.datetime.now(dt.UTC).date():
         raise WrongUse(f"--as-of {as_of} lies in the future; the demo's newest pings are of that day")
     try:

@@ -101,7 +101,9 @@ def _stop(*_: object) -> NoReturn:
 def _run(settings: Settings, key: bytes, client: Callable[[], Client], drain: bool, new_key: bool) -> int:
     from streams.worker import WebChoice, Worker
 
-    web = WebChoice(settings.web_host, settings.web_port, "web_port" not in settings.model_fields_set)
+    web = None
+    if settings.has_web:
+        web = WebChoice(settings.web_host, settings.web_port, "web_port" not in settings.model_fields_set)
     try:
         worker = Worker(settings, client, key, web, drain=drain, new_key=new_key)
         return asyncio.run(_start(settings, client, worker))

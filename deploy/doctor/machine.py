@@ -30,10 +30,10 @@ def check_machine(settings: Settings) -> Iterator[Finding]:
             PART, "settings", f"AS_OF is set: figures stand for {settings.as_of} and do not move with the days",
             "leave it out for live figures",
         )  # fmt: skip
-    if not settings.shows_metrics:
+    if settings.has_web and not settings.shows_metrics:
         yield warning(
             PART, "settings", f"metrics are not shown on {settings.web_host}: they need a token there",
-            "set WEB_TOKEN and give it to Prometheus, or set WEB_HOST to 127.0.0.1",
+            "set WEB_TOKEN and give it to Prometheus, or set WEB_HOST to 127.0.0.1, or to off",
         )  # fmt: skip
 
 

@@ -36,7 +36,7 @@ def pipeline() -> Dashboard:
     return build(
         "Pipeline",
         "For the person on call: is everything that was sent read, judged and written, and how soon?",
-        [_NOW, _MESSAGES, _LAG, _SINK, _WORKERS, _FIGURES],
+        [_NOW, _MESSAGES, _LAG, _KEPT, _SINK, _WORKERS, _FIGURES],
         variables=[workers()],
         annotations=[deployments()],
         period=LAST_HOURS,
@@ -78,9 +78,9 @@ _NOW = Section(
         ),
         stat(
             "Newest message, ago",
-            "How long ago the newest applied message was received, of the partition that is furthest behind. It also grows when "
-            "nobody sends anything.",
-            metric("time() - min(pingstream_watermark_timestamp_seconds > 0)"),
+            "How long ago the newest applied message was received. It also grows when nobody sends anything; an alert fires when no "
+            "ping of 26 hours is applied.",
+            metric("time() - max(pingstream_newest_applied_timestamp_seconds)"),
             SECONDS,
         ),
         stat(
@@ -158,7 +158,7 @@ _LAG = Section(
         trend(
             "Newest message, ago, by worker",
             "How long ago the newest applied message was received, of each worker's partition that is furthest behind.",
-            metric(f"time() - (pingstream_watermark_timestamp_seconds{_OF_WORKER} > 0)", "{{instance}}"),
+            metric(f"time() - pingstream_watermark_timestamp_seconds{_OF_WORKER}", "{{instance}}"),
             SECONDS,
         ),
         trend(
@@ -167,6 +167,40 @@ _LAG = Section(
             metric(f"pingstream_oldest_unflushed_seconds{_OF_WORKER}", "{{instance}}"),
             SECONDS,
             alarm=300,
+        ),
+    ],
+)
+
+_KEPT = Section(
+    "Is everything kept?",
+    [
+        trend(
+            "Without an outcome",
+            "Messages read less those that were applied, duplicate, dead or sent on to their home, drawn after each flush: 0, or the "
+            "program has lost or counted some twice. An alert fires at anything else.",
+            metric(f"pingstream_balance_messages{_OF_WORKER}", "{{instance}}: {{topic}}"),
+            COUNT,
+        ),
+        trend(
+            "Read and not committed",
+            "Messages that come again after a crash.",
+            metric(f"pingstream_uncommitted_records{_OF_WORKER}", "{{instance}}: {{topic}}"),
+            COUNT,
+        ),
+        trend(
+            "No commit for",
+            "How long no commit has moved a partition of which messages are read; 0 when all of them are committed. An alert fires at "
+            "10 minutes.",
+            metric(f"pingstream_uncommitted_seconds{_OF_WORKER}", "{{instance}}: {{topic}}"),
+            SECONDS,
+            alarm=600,
+        ),
+        trend(
+            "State still to be recovered",
+            "Records of the changelogs that a worker has to read back before it works on its partitions. An alert fires when that would "
+            "take another 20 minutes.",
+            metric(f"pingstream_recovery_remaining_records{_OF_WORKER}", "{{instance}}: {{topic}}"),
+            COUNT,
         ),
     ],
 )

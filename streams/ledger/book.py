@@ -429,7 +429,7 @@ class Book(Ownership):
             out.touched += applied.touched
             out.plain = applied.rows
             out.tally.activities += applied.activities
-            out.tally.outcomes[Outcome.APPLIED] += len(records) - len(messages)
+            out.tally.outcomes[Outcome.APPLIED] += len(applied.rows.recorded_at)
         self.newest_timestamp = int(newest[-1])
         self._next_offset = records[-1].offset + 1
         self._newest_before = [
@@ -462,14 +462,17 @@ class Book(Ownership):
             number = len(users.starts) + len(ids)
             if isinstance(found, ForwardedPing):
                 if self._came_before((found.partition, found.offset), offset):
+                    out.tally.passed += 1
                     continue
                 case, some = arrived(found, offset, number)
                 self._settle(case, touched, out)
             elif isinstance(found, Share):
                 entries, some = numbered(found.entries, number)
                 touched.setdefault(GITLAB_SCOPE, _Touched()).entries += entries
+                out.tally.passed += 1
             else:
                 self._watermarks.hear(found.partition, found.source, found.low, as_of)
+                out.tally.passed += 1
                 continue
             ids += some
         users.extend(ids)
@@ -507,6 +510,7 @@ class Book(Ownership):
             self._settle(case, touched, out)
         else:
             out.forwards.append(forward_case(case, users.ids, users.starts, users.lengths))
+            out.tally.forwarded += 1
 
     def _find_newest_before(self, offset: int) -> None:
         """The newest timestamp ahead of a message, as it was when the message came first."""
@@ -599,7 +603,8 @@ class Book(Ownership):
             known = scope.pings.places(case.key, case.recorded_at, case.place[0])
             again = place in known
             if not again and any(other[:2] == case.place for other in known):
-                return  # forwarded twice: a crash came between the forward and the commit
+                out.tally.passed += 1  # forwarded twice: a crash came between the forward and the commit
+                return
             # A dead message ahead of the one that was applied comes again, after a crash, as what it was.
             was_dead = case.row is None and bool(known) and min(known)[1] > case.place[1]
             if not again and not case.attempt and not was_dead:

@@ -101,12 +101,24 @@ class Change(NamedTuple):
 
 @dataclass
 class Tally:
-    """What became of the messages of a batch: read = the sum of the outcomes."""
+    """What became of the messages of a batch. Records read = the outcomes + forwarded + passed.
+
+    Attributes:
+        forwarded: messages that went on to their home, which judges them.
+        passed: records of the internal topic that bring no message to be judged: shares, watermarks, messages that came before.
+        unknown: negative or unusable numbers where a figure was looked for, under `counts` and in what is reported.
+        forgotten: entries of days that have left the ledger.
+    """
 
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     reasons: Counter[Reason] = field(default_factory=Counter)
+    forwarded: int = 0
+    passed: int = 0
     activities: int = 0
     unknown: int = 0
-    """Negative or unusable numbers where a figure was looked for, under `counts` and in what is reported."""
     forgotten: int = 0
-    """Entries of days that have left the ledger."""
+
+    @property
+    def handled(self) -> int:
+        """Records of which it is known what became of them."""
+        return sum(self.outcomes.values()) + self.forwarded + self.passed

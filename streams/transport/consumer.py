@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -17,6 +17,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode.services import WaitResults
 
+from streams.transport.delivery import Delivery
 from streams.transport.stepping import first_step
 from streams.transport.unpacking import AsTheyCome
 
@@ -94,6 +95,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._next_generation: int | None = None
         self._sought: dict[TP, int] = {}
         """Offsets that were sought back to, and have not come since."""
+        self.delivery = Delivery()
         self.leaving = False
         """Nothing is acknowledged any more: the pipelines have ended."""
         self.committing_since: float | None = None
@@ -140,6 +142,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         if self.app.consumer_generation_id == generation:  # or another seek is under way, or done already
             self._starts = dict(positions)
             self._next, self._next_generation = positions, generation
+            self.delivery.begin(generation, positions)
 
     def start_of(self, tp: TP) -> int | None:
         """Offset from which a source partition is delivered in this generation, None before the seek."""
@@ -177,7 +180,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
                     yield tp, self._to_message(tp, record)
             elif contiguous := await self._contiguous(tp, batch, generation):
                 message = self._to_message(tp, contiguous[-1])
-                message.key, message.value = None, contiguous
+                message.key, message.value = None, self.delivery.deliver(tp, contiguous)
                 self._next[tp] = contiguous[-1].offset + 1
                 self._read_offset[tp] = contiguous[-1].offset  # or Faust drops the event or sees a gap before it
                 yield tp, message
@@ -248,6 +251,13 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             return done
         finally:
             self.committing_since = None
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commits, and keeps what the broker has taken: Faust counts as committed what was refused, too."""
+        done: bool = await super()._commit(offsets)
+        if done:
+            self.delivery.commit(offsets)
+        return done
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """A gap never counts as processed; Faust marks offsets that it never saw as acknowledged."""

@@ -319,7 +319,16 @@ def test_what_it_starts_runs(tmp_path: Path, clickhouse: str) -> None:
                 figures = dict(client.query(view).result_rows)
                 assert figures, name
                 wait_until(lambda: recorded(address, name, label) == figures, f"{name} is {figures}", 30)  # noqa: B023
+            ((watermark,),) = client.query(
+                "SELECT DISTINCT toUnixTimestamp64Milli(watermark) FROM kpi_freshness"
+            ).result_rows
             client.close()
+            for expression, wanted in AT_REST.items() | {
+                ("min(pingstream_watermark_timestamp_seconds)", watermark / 1000)
+            }:
+                wait_until(lambda: value(address, expression) == wanted, f"{expression} is {wanted}", 30)  # noqa: B023
+            alerts = ask(f"{address}/api/v1/alerts")["data"]["alerts"]
+            assert not [alert for alert in alerts if alert["state"] == "firing"]
         for worker in workers:
             worker.signal(signal.SIGTERM)
         assert [worker.wait(30) for worker in workers] == [0, 0]
@@ -336,6 +345,24 @@ RECORDED = [
     ("mrr_12m_ago:sum", "", "SELECT '', toFloat64(base_mrr) FROM kpi_net_retention WHERE as_of = today() AND level = 'subscription'"),
 ]  # fmt: skip
 """Sums over the workers that Prometheus records, by a label, and what ClickHouse says of them."""
+
+
+AT_REST = {
+    "count(pingstream_balance_messages)": 4,
+    "max(abs(pingstream_balance_messages))": 0,
+    "sum(pingstream_uncommitted_records)": 0,
+    "sum(pingstream_uncommitted_seconds)": 0,
+    "sum(pingstream_recovery_remaining_records)": 0,
+    "sum(pingstream_recovery_seconds)": 0,
+    "sum(pingstream_consumer_lag_records)": 0,
+}
+"""What both workers say when nothing is left to do."""
+
+
+def value(address: str, expression: str) -> float | None:
+    """The one value of an expression now, None when there is none."""
+    found = ask(f"{address}/api/v1/query?query={urllib.parse.quote(expression)}")["data"]["result"]
+    return float(found[0]["value"][1]) if found else None
 
 
 def recorded(address: str, name: str, label: str) -> dict[str, float]:

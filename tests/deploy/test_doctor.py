@@ -145,6 +145,8 @@ def test_the_machine_and_the_settings(tmp_path: Path, monkeypatch: pytest.Monkey
     odd = Settings(data_dir=tmp_path, as_of="2026-01-01", web_host="0.0.0.0", clickhouse="http://127.0.0.1:8123")  # type: ignore[arg-type]
     found = [one for one in check_machine(odd) if one.state != "ok"]
     assert [one.check for one in found] == ["pseudonym key", "settings", "settings", "settings"]
+    off = odd.model_copy(update={"web_host": "off"})
+    assert [one.check for one in check_machine(off) if one.state != "ok"] == ["pseudonym key", "settings", "settings"]
     assert "PINGSTREAM_KAFAK" in found[1].found
     (tmp_path / "pseudonym.key").chmod(0o600)
     assert [one.check for one in check_machine(odd) if "another" in one.found] == ["pseudonym key"]

@@ -157,6 +157,7 @@ class Stage:
             seconds: how long settling may take.
         """
         self.settle(seconds)
+        self._look_at_balances()
         counted = self.supervisors[0].worker.outcomes() if self._workers == 1 else None
         ended = [supervisor.end() for supervisor in self.supervisors if supervisor.worker.code is None]
         wanted = self.compare(state=state, records=records, ended=ended)
@@ -206,6 +207,15 @@ class Stage:
         if ended:
             self.counts["end_s"] = round(max(ended), 1)
         return wanted
+
+    def _look_at_balances(self) -> None:
+        """Every message that a running worker has read has one outcome, as it counts itself."""
+        for worker in (supervisor.worker for supervisor in self.supervisors):
+            if worker.code is None and worker.has_address and worker.get("/healthz")[0] == 200:
+                found = {
+                    key: value for key, value in worker.metrics().items() if key[0] == "pingstream_balance_messages"
+                }
+                assert len(found) == len(SOURCES) and not any(found.values()), found
 
     def _look_at_logs(self) -> None:
         for log in self.folder.glob("*.log"):

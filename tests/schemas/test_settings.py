@@ -34,6 +34,7 @@ def test_flag_over_environment_over_file(tmp_path: Path, monkeypatch: pytest.Mon
         ({"clickhouse": "tcp://x"}, ["--clickhouse", "chdb://"]),
         ({"as_of": "yesterday"}, ["--as-of", "'yesterday'"]),
         ({"web_port": "70000"}, ["--web-port", "65535"]),
+        ({"web_host": ""}, ["--web-host", "at least 1"]),
         ({"database": "drop table"}, ["--database", "plain name"]),
         ({"pseudonym_key": "short-secret"}, ["--pseudonym-key", "16 characters"]),
         ({"kafka_security_protocol": "SASL_SSL"}, ["kafka_security_username"]),
@@ -51,6 +52,21 @@ def test_a_wrong_setting_names_itself_and_what_it_should_be(flags: dict[str, str
     for word in words:
         assert word in str(caught.value)
     assert "short-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "listens", "shows"),
+    [
+        ({}, True, True),
+        ({"web_host": "localhost"}, True, True),
+        ({"web_host": "0.0.0.0"}, True, False),
+        ({"web_host": "0.0.0.0", "web_token": "a-token-of-16-and-more"}, True, True),
+        ({"web_host": "off"}, False, False),
+    ],
+)
+def test_the_web_end_is_off_only_when_it_is_told_so(flags: dict[str, str | None], listens: bool, shows: bool) -> None:
+    settings = load_settings(flags)
+    assert (settings.has_web, settings.shows_metrics) == (listens, shows)
 
 
 def test_a_secret_is_not_shown() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 from streams.pipeline import Pipeline
@@ -66,6 +66,26 @@ class EpochStandsStill(Pipeline[Any, Any]):
             self._side.open = opened  # type: ignore[method-assign]
 
 
+class MessageLeftOut(Pipeline[Any, Any]):
+    """Forgets the last message of each flush."""
+
+    async def _flush(self, events: list[Any]) -> None:
+        events[-1].message.value.pop()
+        await super()._flush(events)
+
+
+class BatchIsLost(SimulatedConsumer):
+    """Every fifth batch does not come to the agent."""
+
+    batches_fetched = 0
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[Any, Any]]:
+        async for tp, message in super().getmany(timeout):
+            self.batches_fetched += 1
+            if self.batches_fetched % 5:
+                yield tp, message
+
+
 class HolesAreReal(SimulatedConsumer):
     """Passes over what was not fetched."""
 
@@ -95,6 +115,12 @@ ORDERS: dict[str, Program] = {
     "gap counted as processed": (Pipeline, CommitsRunAhead),
     "hole passed over": (Pipeline, HolesAreReal),
 }
+
+UNBALANCED: dict[str, Program] = {
+    "message left out": (MessageLeftOut, SimulatedConsumer),
+    "batch lost on the way": (Pipeline, BatchIsLost),
+}
+"""Programs that lose messages, which their own metrics tell."""
 
 
 def found_out(program: Program, seeds: Iterable[int]) -> int | None:

@@ -48,6 +48,7 @@ def wrong(outcome: Outcome) -> list[str]:
     found += wrong_epochs(outcome)
     found += wrong_state(outcome)
     found += wrong_outcomes(outcome, undisturbed.expected)
+    found += unbalanced(outcome)
     return found
 
 
@@ -158,6 +159,16 @@ def wrong_outcomes(outcome: Outcome, wanted: BillingExpected, *, once: bool = Fa
     if any(counted[name] < due[name] for name in due) or (once and +counted != due):
         return [f"outcomes {dict(counted)} where {dict(due)} are due"]
     return []
+
+
+def unbalanced(outcome: Outcome) -> list[str]:
+    """What workers' metrics say of messages that were read and have no outcome; also of workers that were killed."""
+    labels = {"topic": outcome.world.lane.topic}
+    found = {
+        worker.process.name: worker.metrics.registry.get_sample_value("pingstream_balance_messages", labels)
+        for worker in outcome.workers
+    }
+    return [f"the balance of {name} is {value}" for name, value in found.items() if value != 0]
 
 
 # ---- state -----------------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from intervaltree import IntervalTree  # type: ignore[import-untyped]
 from streams.app import Lane, Source
 from streams.store import Store
 from streams.transport.consumer import BatchConsumer
+from streams.transport.delivery import Delivery
 from tests.simulation.kafka import Broker, Record
 from tests.simulation.loop import VirtualLoop
 
@@ -68,6 +69,7 @@ class SimulatedConsumer(BatchConsumer):
         self._starts = {}
         self._next_generation = None
         self._sought = {}
+        self.delivery = Delivery(broker.loop.time)
         self.holes = 0
         self._gap = defaultdict(IntervalTree)
         self._acked = defaultdict(list)
@@ -192,6 +194,8 @@ class SimulatedConsumer(BatchConsumer):
             what = "committed" if done else "commit refused"
             self._sim.note(what, sorted((*tp, offset) for tp, offset in offsets.items()))
             self._committed_offset.update(offsets)
+            if done:
+                self.delivery.commit(offsets)
             return bool(done)
 
     def forget(self, revoked: set[TP]) -> None:

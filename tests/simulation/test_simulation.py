@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import pytest
 from streams.ledger import example
 from tests.running import ROOT, environment
 from tests.simulation import broken
-from tests.simulation.check import reference, wrong
+from tests.simulation.check import reference, unbalanced, wrong
 from tests.simulation.clickhouse import TABLES, Table
 from tests.simulation.run import run
 from tests.simulation.world import world_of
@@ -48,6 +49,13 @@ def test_a_seed_is_the_same_run_again(seed: int) -> None:
 @pytest.mark.parametrize("topic", [0, 1], ids=["usage", "billing"])
 def test_a_broken_order_is_found_out(order: str, topic: int) -> None:
     assert broken.found_out(broken.ORDERS[order], range(topic, 2 * FOUND_WITHIN, 2)) is not None
+
+
+@pytest.mark.parametrize("program", broken.UNBALANCED)
+@pytest.mark.parametrize("topic", [0, 1], ids=["usage", "billing"])
+def test_the_balance_tells_of_what_is_lost(program: str, topic: int) -> None:
+    said = unbalanced(run(world_of(topic), topic, *broken.UNBALANCED[program]))
+    assert said and all(re.search(r" is [1-9]", one) for one in said), said
 
 
 def test_tables_are_those_of_the_migrations() -> None:

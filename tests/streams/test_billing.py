@@ -13,7 +13,7 @@ from deploy.fleet import Fleet, FleetSpec
 from deploy.kafka.broker import LocalBroker
 from sinks.topics import BILLING_EVENTS, USAGE_PINGS
 from tests.oracle.billing import BillingExpected
-from tests.running import Site, WorkerProcess, assert_equals_oracle, new_site, wait_until
+from tests.running import DRAIN_SECONDS, Site, WorkerProcess, assert_equals_oracle, new_site, wait_until
 from tests.strange import strange_records
 from tests.strange_billing import LICENCES, strange_billing_records
 
@@ -37,6 +37,8 @@ def test_a_fleet_with_its_accounts_sent_twice_and_the_live_gauges(tmp_path: Path
         with site.worker(as_of=AS_OF) as worker:
             worker.wait_ready()
             worker.wait_caught_up()
+            (door,) = worker.ports() - {int(worker.address.rpartition(":")[2])}
+            assert door, "where embedded ClickHouse answers other commands"
             expected = assert_written(site)
             assert worker.outcomes() == +Counter(expected.outcomes)
             assert {row["account_id"] for row in expected.kpi_account_usage} > {""}
@@ -54,7 +56,10 @@ def test_a_fleet_with_its_accounts_sent_twice_and_the_live_gauges(tmp_path: Path
             wanted = {key: value for key, value in expected.gauges.items() if value}
             wait_until(lambda: live() == wanted, f"the gauges are {wanted}")
         site.send(messages)
-        site.drain(as_of=AS_OF)
+        with site.worker("--drain", as_of=AS_OF, web_host="off") as worker:
+            assert worker.found(r"metrics=(\S+)") == "off"
+            assert len(worker.ports()) == 1, "where embedded ClickHouse answers other commands"
+            assert worker.wait(DRAIN_SECONDS) == 0, worker.log()
         assert_written(site)
 
 

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.fleet import Fleet, FleetSpec
-from sinks.topics import USAGE_PINGS
+from sinks.topics import SOURCES, USAGE_PINGS
 from tests.running import assert_equals_oracle, new_site, table, wait_until
 
 LAST_DAY = dt.date(2026, 3, 20)
@@ -18,11 +18,15 @@ LAST_DAY = dt.date(2026, 3, 20)
 NAMES = {
     "pingstream_events_total": {"topic", "outcome"},
     "pingstream_dead_letters_total": {"topic", "reason"},
+    "pingstream_balance_messages": {"topic"},
     "pingstream_activities_total": set(),
     "pingstream_consumer_lag_records": {"topic", "partition"},
     "pingstream_consumer_lag_seconds": set(),
     "pingstream_oldest_unflushed_seconds": set(),
+    "pingstream_uncommitted_records": {"topic"},
+    "pingstream_uncommitted_seconds": {"topic"},
     "pingstream_watermark_timestamp_seconds": set(),
+    "pingstream_newest_applied_timestamp_seconds": {"topic"},
     "pingstream_sink_flush_seconds_bucket": {"le"},
     "pingstream_sink_rows_total": {"table"},
     "pingstream_state_scopes": set(),
@@ -32,6 +36,8 @@ NAMES = {
     "pingstream_mrr_12m_ago": set(),
     "pingstream_mrr_retained": set(),
     "pingstream_ready": set(),
+    "pingstream_recovery_remaining_records": {"topic"},
+    "pingstream_recovery_seconds": set(),
     "pingstream_build_info": {"version"},
     "pingstream_mau": {"population", "basis"},
     "pingstream_smau": {"population", "basis", "stage"},
@@ -58,9 +64,12 @@ def test_what_a_running_worker_tells(tmp_path: Path) -> None:
             assert worker.get("/healthz")[0] == 200
             assert worker.metrics()["pingstream_ready", ()] == 0
             worker.wait_ready()
+            assert "pingstream_watermark_timestamp_seconds" not in {name for name, _ in worker.metrics()}
             site.send(messages[:half])
             worker.wait_read(half)
             assert worker.metrics()["pingstream_ready", ()] == 1
+            wait_until(lambda: is_committed(worker.metrics()), "what is read is committed")
+            assert_balanced(worker.metrics())
             first = worker.outcomes()
             worker.kill()
         site.send(messages[half:])
@@ -128,10 +137,24 @@ def test_what_a_running_worker_tells(tmp_path: Path) -> None:
             lags = [key[1] for key in values if key[0] == "pingstream_consumer_lag_records"]
             assert {(str(p), USAGE_PINGS) for p in range(4)} <= set(lags)
             newest = {r.partition: max(x.timestamp for x in records if x.partition == r.partition) for r in records}
-            assert values["pingstream_watermark_timestamp_seconds", ()] <= max(newest.values()) / 1000
+            assert values["pingstream_watermark_timestamp_seconds", ()] == min(newest.values()) / 1000
+            assert values["pingstream_newest_applied_timestamp_seconds", (USAGE_PINGS,)] == max(newest.values()) / 1000
+            assert_balanced(values)
+            wait_until(lambda: is_committed(worker.metrics()), "the rest is committed")
+            assert values["pingstream_recovery_remaining_records", (USAGE_PINGS,)] == 0
+            assert values["pingstream_recovery_seconds", ()] == 0
             _no_names_in(
                 text, [row["uuid"] for row in expected.usage_ping] + [row["hostname"] for row in expected.usage_ping]
             )
+
+
+def is_committed(values: dict[tuple[str, tuple[str, ...]], float]) -> bool:
+    found = [value for (name, _), value in values.items() if name.startswith("pingstream_uncommitted_")]
+    return len(found) == 8 and not any(found)  # of two topics and two internal ones, records and seconds
+
+
+def assert_balanced(values: dict[tuple[str, tuple[str, ...]], float]) -> None:
+    assert [values["pingstream_balance_messages", (topic,)] for topic in SOURCES] == [0, 0]
 
 
 def _no_names_in(text: str, names: list[str]) -> None:

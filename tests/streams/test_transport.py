@@ -29,6 +29,7 @@ from structlog.testing import capture_logs
 from streams.app import Tables
 from streams.transport import Transport
 from streams.transport.consumer import FETCH_WAIT_MS, AssignedOnly, BatchConsumer, FilteringThread
+from streams.transport.delivery import Delivery
 from streams.transport.stepping import first_step
 
 SOURCE, OTHER = TP("usage-pings", 0), TP("usage-pings", 1)
@@ -305,7 +306,7 @@ async def test_a_refused_commit_is_no_place_to_start_from() -> None:
     made = consumer(BatchConsumer, committed=28)
     made.app.consumer_generation_id, made.app.tables = GENERATION, SimpleNamespace(changelog_topics=set())
     made._read_offset, made._next, made._sought, made._starts = {}, {}, {}, {}
-    made._thread, made.assignment = Thread(), lambda: {SOURCE}
+    made._thread, made.assignment, made.delivery = Thread(), lambda: {SOURCE}, Delivery()
 
     async def seek_to_committed() -> dict[TP, int | None]:
         return {SOURCE: None}
@@ -318,6 +319,21 @@ async def test_a_refused_commit_is_no_place_to_start_from() -> None:
     assert made.start_of(SOURCE) == 3 and made._thread.seeks == [(SOURCE, 3)]
     ack(made, 5)
     assert made._new_offset(SOURCE) == 6
+
+
+async def test_a_refused_commit_is_no_progress() -> None:
+    made = consumer(BatchConsumer, committed=3)
+    made.delivery = Delivery()
+    made.delivery.begin(GENERATION, {SOURCE: 3})
+    made.delivery.deliver(SOURCE, batch(3, 4))
+    for taken, left in ((False, 2), (True, 0)):
+
+        async def commit(offsets: Any, taken: bool = taken) -> bool:
+            return taken
+
+        made._thread = SimpleNamespace(commit=commit)
+        assert await made._commit({SOURCE: 5}) is taken
+        assert made.delivery.uncommitted(SOURCE.topic)[0] == left
 
 
 async def test_before_the_seek_of_a_generation_nothing_is_delivered() -> None:

@@ -234,6 +234,7 @@ class Book(Ownership):
                 self.newest_timestamp = record.timestamp
         arrived = [(_decode(record.value or b""), record.offset) for record in forwarded]
         arrived = [(sent, at) for sent, at in arrived if not self._came_before((sent.partition, sent.offset), at)]
+        out.tally.passed += len(forwarded) - len(arrived)
         for (sent, at), event in zip(arrived, self._read([sent.value for sent, _ in arrived]), strict=True):
             self._judge(event, sent.value, (sent.partition, sent.offset), sent.timestamp, sent.attempt, at, new, out)
         if out.applied:
@@ -282,6 +283,7 @@ class Book(Ownership):
             if rules.partition_of(key) != self.partition:
                 sent = ForwardedEvent(*place, timestamp, attempt, value or b"")
                 out.forwards.append(Forward(key, _encode(sent), timestamp))
+                out.tally.forwarded += 1
                 return
         known = new.get(name)
         if known is None and kept is not None and hash(event.event_id) & ID_BITS in kept.ids:
@@ -297,7 +299,8 @@ class Book(Ownership):
             _die(place, timestamp, attempt, Reason.CONFLICT, CONFLICT_SENTENCE, out)
             return
         elif (known.partition, known.offset) == place and known.delivery != delivery:
-            return  # forwarded twice; it was counted when it came first
+            out.tally.passed += 1  # forwarded twice; it was counted when it came first
+            return
         elif name not in new:
             self._written = Version(0, 0)  # the rows it made may be missing, and no new state tells of it
         self._dirty[event.account_id] = None

@@ -82,6 +82,7 @@ class World:
         if not own and not arrived:
             return
         folded = book.fold(own, self.as_of, arrived)
+        assert folded.tally.handled == len(own) + len(arrived), "it is known what became of each"
         self._forward(folded)
         if crash is not None:
             if crash != "after forwards":

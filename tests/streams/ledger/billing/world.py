@@ -72,6 +72,7 @@ class BillingWorld:
         own = self.sources[partition][at : at + records]
         arrived = self.internal[partition][internal_at : internal_at + forwarded]
         folded = book.fold(own, 0, arrived)
+        assert folded.tally.handled == len(own) + len(arrived), "it is known what became of each"
         self._forward(folded)
         if crash == "after forwards":
             self.restart(partition)

@@ -7,19 +7,17 @@ The settings in `values.schema.json` follow from the model, `files/prometheus` f
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from schemas.settings import PREFIX, Settings
-from tests.running import ROOT
+from schemas.settings import OFF, PREFIX, Settings
 
+ROOT = Path(__file__).parents[1]
 CHART = ROOT / "deploy" / "helm"
 SCHEMA = CHART / "values.schema.json"
 RULES = ROOT / "deploy" / "prometheus"
@@ -29,6 +27,7 @@ BEGIN, END = "<!-- values: written by `make chart` -->", "<!-- values end -->"
 NARROWER: Mapping[str, Mapping[str, Any]] = {
     "kafka": {"pattern": r"^[^,\s]+:[0-9]+(,[^,\s]+:[0-9]+)*$"},  # the NetworkPolicy takes the ports from it
     "data_dir": {"pattern": "^/"},  # a mount's path
+    "web_host": {"not": {"const": OFF}},  # probes ask it
     "web_port": {"minimum": 1},  # a container's port
 }
 """What a setting must be in a pod beyond what the program asks of it."""
@@ -140,23 +139,6 @@ def _comments() -> Iterator[tuple[tuple[str, ...], str]]:
             if waiting is not None:
                 yield tuple(name for _, name in path), waiting
             waiting = None
-
-
-def helm() -> str | None:
-    """The helm that `make helm` has built, else one on the PATH of the same major version, else None."""
-    wanted = re.search(r"^HELM_VERSION := (\S+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert wanted is not None
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    built = cache / "pingstream" / f"helm-{wanted[1]}" / "helm"
-    if built.exists():
-        return str(built)
-    found = shutil.which("helm")
-    if found is None:
-        return None
-    version = subprocess.run(
-        [found, "version", "--short"], capture_output=True, text=True, timeout=60, check=True
-    ).stdout
-    return found if version.split(".")[0] == wanted[1].split(".")[0] else None
 
 
 def main() -> None:
