@@ -59,7 +59,7 @@ def test_the_balance_tells_of_what_is_lost(program: str, topic: int) -> None:
 
 
 def test_tables_are_those_of_the_migrations() -> None:
-    assert len(TABLES) == 9
+    assert len(TABLES) == 10
     assert TABLES["usage_day"] == Table(("population", "basis", "as_of", "scope_id", "shard"), "version")
     assert TABLES["billing_account"] == Table(("account_id",), "row_version")
     assert TABLES["figure_name"] == Table(("id",), "")
