@@ -32,6 +32,7 @@ OFF = "off"
 _HOST_PORT = re.compile(r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})$")
 _LOOPBACK = re.compile(r"^(localhost|::1|127(\.\d{1,3}){3})$")
 _IDENTIFIER = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")
+_CLUSTER = re.compile(r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$")
 
 
 def _split(value: object) -> object:
@@ -79,6 +80,9 @@ class Settings(BaseSettings):
     )
     clickhouse_replicated: bool = Field(
         False, description="Make the database one that ClickHouse keeps alike on all replicas of a shard."
+    )
+    clickhouse_cluster: str = Field(
+        "", description="Make a replicated database on all servers of this ClickHouse cluster, which has one shard."
     )
     database: str = Field("pingstream", description="ClickHouse database.")
     data_dir: Path = Field(Path("pingstream-data"), description="Folder for everything that is kept on this machine.")
@@ -168,6 +172,13 @@ class Settings(BaseSettings):
             raise ValueError("must be a plain name: letters, digits and _, not beginning with a digit")
         return value
 
+    @field_validator("clickhouse_cluster")
+    @classmethod
+    def _cluster(cls, value: str) -> str:
+        if value and not _CLUSTER.match(value):
+            raise ValueError("must be the name of a cluster: letters, digits, _ and -, not beginning with a digit")
+        return value
+
     @field_validator("pseudonym_key", "web_token")
     @classmethod
     def _key(cls, value: SecretStr | None) -> SecretStr | None:
@@ -213,6 +224,20 @@ class Settings(BaseSettings):
         if self.clickhouse_ca_file is not None and not self.clickhouse_dsn.startswith("https://"):
             raise ValueError("clickhouse_ca_file is given, but clickhouse does not begin with https://")
         return self
+
+    @model_validator(mode="after")
+    def _replicas(self) -> Settings:
+        if self.replicated and self.embedded_path is not None:
+            name = "clickhouse_cluster" if self.clickhouse_cluster else "clickhouse_replicated"
+            raise ValueError(
+                f"{name} is given, but embedded ClickHouse has no replicas: set clickhouse to a server's http://…"
+            )
+        return self
+
+    @property
+    def replicated(self) -> bool:
+        """Whether a database that is made is a replicated one."""
+        return self.clickhouse_replicated or bool(self.clickhouse_cluster)
 
     @property
     def clickhouse_dsn(self) -> str:

@@ -29,7 +29,7 @@ def command(settings: Settings) -> None:
     except ConnectionFailed as exc:
         raise Failure(str(exc)) from None
     try:
-        taken = migrate(client, settings.database, replicated=settings.clickhouse_replicated)
+        taken = migrate(client, settings.database, replicated=settings.replicated, cluster=settings.clickhouse_cluster)
     except SchemaError as exc:
         raise WrongUse(str(exc)) from None
     except ClickHouseError as exc:

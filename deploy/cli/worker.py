@@ -122,7 +122,11 @@ async def _start(settings: Settings, client: Callable[[], Client], worker: Worke
     connection = await _wait_for_clickhouse(client)
     try:
         taken = await asyncio.to_thread(
-            migrate, connection, settings.database, replicated=settings.clickhouse_replicated
+            migrate,
+            connection,
+            settings.database,
+            replicated=settings.replicated,
+            cluster=settings.clickhouse_cluster,
         )
     finally:
         connection.close()

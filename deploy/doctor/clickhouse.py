@@ -11,7 +11,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from deploy.doctor.finding import Finding, ok, problem, warning
 from schemas.settings import Settings
 from sinks.clickhouse.connection import ConnectionFailed, EngineInUse, connect
-from sinks.clickhouse.schema import applied, current
+from sinks.clickhouse.schema import applied, current, is_replicated
 
 PART = "clickhouse"
 OLDEST = (25, 3)
@@ -68,6 +68,11 @@ def _looks(client: Client, settings: Settings) -> Iterator[Finding]:
         yield ok(PART, "version", f"{where} {version}")
     found = applied(client, settings.database)
     yield _schema(found, settings.database)
+    if settings.replicated and found is not None and not is_replicated(client, settings.database):
+        yield problem(
+            PART, "replicas", f"{settings.database} was made without replicas, and stays so: this server alone has it",
+            "start over with the tables dropped (docs/operations.md), or take the setting back",
+        )  # fmt: skip
     yield _rights(client, settings.database, owner=found != current())
     yield from _settings(client)
     drift = float(client.query("SELECT toUnixTimestamp64Milli(now64(3))").first_row[0]) / 1000 - time.time()

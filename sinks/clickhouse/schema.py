@@ -31,7 +31,8 @@ ENGINES = {
 
 REPLICATED = "Replicated('/clickhouse/databases/{database}', '{{shard}}', '{{replica}}')"
 """The engine of a database that ClickHouse keeps alike on all replicas of a shard: tables, views, and what is done to them. The
-names in braces are macros of the servers' configuration."""
+names in braces are macros of the servers' configuration. The statement that makes it goes to all servers of a cluster; what is
+made in it then, on one of them, ClickHouse makes on all, on those too that come later. Of one shard: each view reads all rows."""
 
 
 LOCK = "schema_lock"
@@ -83,20 +84,24 @@ def applied(client: Client, database: str) -> int | None:
     return int(rows[0][0])
 
 
-def migrate(client: Client, database: str, *, replicated: bool = False) -> list[Migration]:
+def migrate(client: Client, database: str, *, replicated: bool = False, cluster: str = "") -> list[Migration]:
     """Brings the database to the current schema; returns the steps that were taken. Several may do so at once.
 
     Args:
         replicated: whether a database that is made is one of the replicas of a shard. Tables are replicated where their
             database is, whoever made it.
+        cluster: the servers on all of which a database that is made is made, as replicas of a shard; '' for this one alone.
 
     Raises:
-        SchemaError: the database has a newer schema, or is to be changed by a user who may not.
+        SchemaError: the database has a newer schema, or is to be changed by a user who may not, or the cluster is none to make it
+            on.
     """
     if _is_current(client, database):
         return []
     try:
-        client.command(create_database(database, replicated), use_database=False)
+        if cluster:
+            _refuse_shards(client, cluster)
+        client.command(create_database(database, replicated, cluster), use_database=False)
         with _locked(client, database):
             return _bring_up_to_date(client, database)
     except ClickHouseError as exc:
@@ -108,15 +113,30 @@ def migrate(client: Client, database: str, *, replicated: bool = False) -> list[
         raise
 
 
-def create_database(database: str, replicated: bool) -> str:
-    """The statement that makes the database."""
-    engine = f" ENGINE = {REPLICATED.format(database=database)}" if replicated else ""
-    return f"CREATE DATABASE IF NOT EXISTS {database}{engine}"
+def create_database(database: str, replicated: bool, cluster: str = "") -> str:
+    """The statement that makes the database: on this server, or as replicas on all of a cluster."""
+    everywhere = f" ON CLUSTER `{cluster}`" if cluster else ""
+    engine = f" ENGINE = {REPLICATED.format(database=database)}" if replicated or cluster else ""
+    return f"CREATE DATABASE IF NOT EXISTS {database}{everywhere}{engine}"
+
+
+def _refuse_shards(client: Client, cluster: str) -> None:
+    shards = client.query(
+        "SELECT uniqExact(shard_num) FROM system.clusters WHERE cluster = {cluster:String}",
+        parameters={"cluster": cluster},
+    ).first_row[0]
+    if not shards:
+        raise SchemaError(f"ClickHouse knows no cluster {cluster} (system.clusters): see CLICKHOUSE_CLUSTER")
+    if shards > 1:
+        raise SchemaError(
+            f"the cluster {cluster} has {shards} shards, and each would see a part of the rows: name one whose servers are replicas of "
+            "one shard (remote_servers in their configuration)"
+        )
 
 
 def _bring_up_to_date(client: Client, database: str) -> list[Migration]:
     """Under the lock."""
-    for statement in statements(_MIGRATION_TABLE, database, _is_replicated(client, database)):
+    for statement in statements(_MIGRATION_TABLE, database, is_replicated(client, database)):
         client.command(statement)
     done = applied(client, database) or 0
     _refuse_newer(done, database)
@@ -131,7 +151,7 @@ def _bring_up_to_date(client: Client, database: str) -> list[Migration]:
 def take(client: Client, database: str, step: Migration) -> None:
     """Takes a step, and notes that it is taken."""
     _still_here(client, database)
-    for statement in statements(step.sql, database, _is_replicated(client, database)):
+    for statement in statements(step.sql, database, is_replicated(client, database)):
         client.command(statement)
     client.command(f"INSERT INTO {database}.schema_migration (number, name) VALUES ({step.number}, '{step.name}')")
 
@@ -236,7 +256,7 @@ def _views_are_made(client: Client, database: str) -> bool:
 
 def _make_views(client: Client, database: str) -> None:
     texts, digest = _views()
-    replicated = _is_replicated(client, database)
+    replicated = is_replicated(client, database)
     for statement in statements(_VIEWS_TABLE, database, replicated):
         client.command(statement)
     # ClickHouse keeps this setting of a user and, by a setting of the server, does not look at it. A view of its definer shows
@@ -268,7 +288,8 @@ ENGINE = {replacing_made_at} ORDER BY tuple()
 """
 
 
-def _is_replicated(client: Client, database: str) -> bool:
+def is_replicated(client: Client, database: str) -> bool:
+    """Whether ClickHouse keeps the database alike on several servers."""
     rows = client.query(
         "SELECT engine FROM system.databases WHERE name = {database:String}", parameters={"database": database}
     ).result_rows

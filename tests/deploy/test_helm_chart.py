@@ -46,6 +46,7 @@ OTHER = {
     "kafka_security_mechanism": "SCRAM-SHA-256",
     "kafka_security_username": "worker",
     "clickhouse_replicated": True,
+    "clickhouse_cluster": "replicas",
     "database": "usage",
     "data_dir": "/data",
     "secrets_dir": "/secrets",

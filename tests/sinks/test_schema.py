@@ -53,14 +53,37 @@ def test_a_newer_database_is_refused(client: Client) -> None:
 
 def test_the_replicated_schema_is_read_by_the_engine(client: Client) -> None:
     """No server with replicas is at hand: its own parser takes every statement, and nothing is left that is on one replica alone."""
-    made = [create_database("metrics", replicated=True)]
+    made = [
+        create_database("metrics", replicated=True),
+        create_database("metrics", replicated=True, cluster="all-of-us"),
+    ]
     made += [statement for step in migrations() for statement in statements(step.sql, "metrics", True)]
     for statement in made:
         assert client.query(f"EXPLAIN AST {statement}").result_rows
     tables = [statement for statement in made if statement.startswith("CREATE TABLE")]
     assert len(tables) > 8
     assert all("ENGINE = ReplicatedReplacingMergeTree" in statement for statement in tables)
-    assert "ENGINE = Replicated('/clickhouse/databases/metrics', '{shard}', '{replica}')" in made[0]
+    engine = "ENGINE = Replicated('/clickhouse/databases/metrics', '{shard}', '{replica}')"
+    assert engine in made[0] and engine in made[1]
+    (read,) = client.query("SELECT formatQuerySingleLine({made:String})", parameters={"made": made[1]}).first_row
+    assert read.startswith("CREATE DATABASE IF NOT EXISTS metrics ON CLUSTER `all-of-us`")
+
+
+def test_a_cluster_that_cannot_hold_the_database_is_refused_before_anything_is_made(client: Client) -> None:
+    """The embedded engine knows no cluster; one of several shards, each with a part of the rows, is put in its place."""
+    with pytest.raises(SchemaError, match="knows no cluster elsewhere"):
+        migrate(client, "pingstream", cluster="elsewhere")
+    client.command("CREATE DATABASE told")
+    client.command("CREATE TABLE told.clusters (cluster String, shard_num UInt32) ENGINE = Memory")
+    client.command("INSERT INTO told.clusters VALUES ('wide', 1), ('wide', 1), ('wide', 2)")
+    asked = client.query
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            client, "query", lambda sql, **more: asked(sql.replace("system.clusters", "told.clusters"), **more)
+        )
+        with pytest.raises(SchemaError, match="wide has 2 shards"):
+            migrate(client, "pingstream", cluster="wide")
+    assert applied(client, "pingstream") is None
 
 
 def test_every_view_says_what_it_is_and_answers(client: Client) -> None:
