@@ -50,7 +50,7 @@ def drain(site: Site, **settings: str) -> Spent:
     Raises:
         SystemExit: it failed; its log is shown.
     """
-    arguments = site.worker_arguments("--drain", as_of=LAST_DAY.isoformat(), **settings)
+    arguments = site.worker_arguments("--drain", **({"as_of": LAST_DAY.isoformat()} | settings))
     log = site.folder / "worker.log"
     begun = time.monotonic()
     with log.open("wb") as err:

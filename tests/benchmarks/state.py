@@ -412,6 +412,7 @@ def installation(users: int, days: int) -> Report:
     report.say("CPU time, making the pings included", f"{time.process_time() - begun:.1f} s")
     _state(report, books.changelog, SCOPES, crowd.cells(END), crowd.uses)
     report.measured("state of each on the heaviest of 28 days", heaviest, CELL_BYTES, "bytes")
+    report.say("the ledger's arrays, of each", f"{books.nbytes() / crowd.cells(END):.1f} bytes in memory")
     report.measured("largest value", books.changelog.largest, VALUE_BYTES, "bytes", 0)
     report.say("records written", f"{books.changelog.records:,}")
     return report

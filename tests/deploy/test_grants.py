@@ -16,7 +16,7 @@ from clickhouse_connect.driver.client import Client
 from deploy.doctor.clickhouse import _looks
 from schemas.settings import Settings
 from sinks.clickhouse.connection import Engine, open_engine
-from sinks.clickhouse.schema import LOCK, _locked, migrate, migrations
+from sinks.clickhouse.schema import LOCK, SchemaError, _locked, migrate, migrations
 from sinks.clickhouse.writer import newest_epochs
 from tests.running import KEYS, ROOT
 
@@ -111,6 +111,11 @@ def test_they_are_what_the_program_asks_for(engine: Engine) -> None:
     newest_epochs(worker, "pingstream", "usage-pings")  # type: ignore[arg-type]
     list(_looks(worker, Settings(_env_file=None)))  # type: ignore[arg-type,call-arg]
     assert worker.needs() | {("SHOW TABLES", "pingstream.*"), ("INSERT", "pingstream.*")} == granted("worker")
+
+    elsewhere = Recording(engine.client())
+    with pytest.raises(SchemaError, match="knows no cluster"):
+        migrate(elsewhere, "of_a_cluster", cluster="elsewhere")  # type: ignore[arg-type]
+    assert elsewhere.needs() | {("CLUSTER", "*.*")} == granted("cluster")
 
     for name in ("analyst", "grafana"):
         readers_see_every_view_of_the_contract_through_its_definer_and_nothing_beneath(engine, name)
