@@ -439,7 +439,6 @@ class Worker:
     def _refresh(self, streams: StreamsApp, pipelines: Sequence[Pipeline[Any, Any]]) -> None:
         """Brings gauges up to date. What is of partitions that were taken away goes: others tell of them now."""
         metrics = self.metrics
-        metrics.lag_records.clear()  # of partitions that are another's now, nothing stays
         seconds = 0.0
         received: list[int] = []
         for gauge in (

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from pydantic import SecretStr
 
+from deploy.doctor.clickhouse import _looks
 from deploy.doctor.kafka import complaints
 from deploy.doctor.machine import check_machine
 from deploy.kafka.broker import LocalBroker
@@ -76,6 +78,14 @@ def test_from_an_empty_cluster_to_one_whose_topics_are_wrong(own_broker: LocalBr
     assert {one["state"] for one in findings} == {"ok"}
     assert states(findings, "kafka", USAGE_PINGS) == ["ok"]
     assert {one["found"] for one in findings if one["check"] == "schema"} == {f"{current()} in pingstream"}
+    client = connect(settings.clickhouse_dsn)
+    (alone,) = (
+        one
+        for one in _looks(client, Settings(clickhouse=SecretStr("http://127.0.0.1:1"), clickhouse_cluster="all"))
+        if one.check == "replicas"
+    )
+    assert alone.state == "problem" and "pingstream was made without replicas" in alone.found
+    client.close()
     assert "0 problems, 0 warnings" in err
 
     async def spoil() -> None:
