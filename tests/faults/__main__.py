@@ -42,7 +42,7 @@ def beside(seed: int, scale: str) -> list[Job]:
     run = ("-m", "tests.fuzz", f"--seconds={FUZZ_SECONDS[scale]}", f"--seed={seed}")
     found.append(Job("fuzzer", run, 4.0, 2 * HOUR, f"python {' '.join(run)}"))
     run = ("-m", "pytest", "-m", "long", "-q", "-n0", "-p", "no:cacheprovider", "-o", "timeout=900")
-    found.append(Job("long tests", run, 9.0, HOUR, f"python {' '.join(run)}"))
+    found.append(Job("long tests", run, 11.0, HOUR, f"python {' '.join(run)}"))
     return found
 
 
