@@ -6,7 +6,7 @@ SELECT
     day.as_of AS as_of,
     day.population AS population,
     day.scope_id AS scope_id,
-    toLowCardinality(day.kind) AS basis,
+    toLowCardinality('reported') AS basis,
     false AS falls,
     ping.names AS names,
     ping.mau AS mau
@@ -17,9 +17,14 @@ FROM
         arrayFilter((name, users) -> users > 0, reported_names, reported_mau) AS names,
         arrayFilter(users -> users > 0, reported_mau) AS mau
     FROM {database}.ping FINAL
-    WHERE reports
+    WHERE reports AND (SELECT max(reports) FROM {database}.ping)
 ) AS ping
-INNER JOIN (SELECT * FROM {database}.ping_day WHERE kind = 'reported') AS day
+INNER JOIN
+(
+    SELECT day_ AS as_of, population, scope_id, uuid, hostname, namespace_id, recorded_at
+    FROM {database}.reported_span
+    ARRAY JOIN arrayMap(i -> first_day + i, range(toUInt32(greatest(dateDiff('day', first_day, last_day) + 1, 0)))) AS day_
+) AS day
     ON ping.uuid = day.uuid AND ping.hostname = day.hostname
     AND ping.namespace_id = day.namespace_id AND ping.recorded_at = day.recorded_at
 UNION ALL
@@ -27,14 +32,13 @@ SELECT
     as_of,
     population,
     scope_id,
-    toLowCardinality(kind) AS basis,
+    toLowCardinality('reported') AS basis,
     true AS falls,
     fallen AS names,
     arrayResize(CAST([] AS Array(UInt64)), length(fallen)) AS mau
 FROM
 (
     SELECT
-        turn.kind AS kind,
         turn.as_of AS as_of,
         turn.population AS population,
         turn.scope_id AS scope_id,
@@ -46,20 +50,20 @@ FROM
             arrayFilter((name, users) -> users > 0, reported_names, reported_mau) AS above_0,
             arrayFilter((name, users) -> users = 0, reported_names, reported_mau) AS at_0
         FROM {database}.ping FINAL
-        WHERE reports
+        WHERE reports AND (SELECT max(reports) FROM {database}.ping)
     ) AS ping
     INNER JOIN
     (
         SELECT
-            kind, as_of_ AS as_of, population, scope_id, before_ AS before,
+            as_of_ AS as_of, population, scope_id, before_ AS before,
             uuid, hostname, namespace_id, recorded_at
-        FROM {database}.ping_span
+        FROM {database}.reported_span
         ARRAY JOIN [first_day, next_day] AS as_of_, [false, true] AS before_
         -- before: it was valid on the day before the next ping's; else it had expired by then
-        WHERE kind = 'reported' AND (NOT before_ OR next_day <= first_day + 28)
+        WHERE NOT before_ OR next_day <= first_day + 28
     ) AS turn
         ON ping.uuid = turn.uuid AND ping.hostname = turn.hostname
         AND ping.namespace_id = turn.namespace_id AND ping.recorded_at = turn.recorded_at
-    GROUP BY kind, as_of, population, scope_id
+    GROUP BY as_of, population, scope_id
 )
 WHERE notEmpty(fallen)

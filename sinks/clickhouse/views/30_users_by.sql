@@ -19,7 +19,12 @@ FROM
         FROM {database}.ping FINAL
         WHERE has_users_by
     ) AS ping
-    INNER JOIN (SELECT * FROM {database}.ping_day WHERE kind = 'users_by') AS day
+    INNER JOIN
+    (
+        SELECT day_ AS as_of, population, scope_id, uuid, hostname, namespace_id, recorded_at
+        FROM {database}.users_by_span
+        ARRAY JOIN arrayMap(i -> first_day + i, range(toUInt32(greatest(dateDiff('day', first_day, last_day) + 1, 0)))) AS day_
+    ) AS day
         ON ping.uuid = day.uuid AND ping.hostname = day.hostname
         AND ping.namespace_id = day.namespace_id AND ping.recorded_at = day.recorded_at
 )

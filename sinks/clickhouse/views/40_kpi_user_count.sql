@@ -9,7 +9,7 @@ FROM
     (
         SELECT as_of, population, registered_users, toString(plan) AS plan_
         FROM {database}.ping_day
-        WHERE kind = 'any' AND registered_users IS NOT NULL
+        WHERE registered_users IS NOT NULL
     )
 )
 GROUP BY as_of, population, plan

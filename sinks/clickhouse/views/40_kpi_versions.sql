@@ -12,7 +12,6 @@ FROM
     (
         SELECT as_of, population, version AS full_version, edition, registered_users AS registered
         FROM {database}.ping_day
-        WHERE kind = 'any'
     )
 )
 GROUP BY as_of, population, version, edition
