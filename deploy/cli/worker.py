@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 import signal
+import threading
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import TYPE_CHECKING, NoReturn
@@ -24,6 +25,7 @@ from tenacity import (
 )
 
 from deploy.cli.errors import Failure, WrongUse
+from deploy.cli.lean import leave
 from deploy.cli.options import with_settings
 from deploy.clickhouse.door import Door
 from deploy.logging import configure
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger("pingstream.worker")
 
 WAIT_SECONDS = 600.0
+STOP_SECONDS = 3.5
+"""What a worker that does not run yet takes at most to end."""
 
 
 @click.command(short_help="One worker: pings from Kafka to exact figures in ClickHouse.")
@@ -95,6 +99,10 @@ def command(settings: Settings, drain: bool, new_key: bool) -> int:
 
 
 def _stop(*_: object) -> NoReturn:
+    # What is under way in threads is waited for, a migration or the compiler, and may take longer than there is time.
+    last = threading.Timer(STOP_SECONDS, leave, [0])
+    last.daemon = True
+    last.start()
     raise SystemExit(0)
 
 
