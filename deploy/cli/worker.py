@@ -128,15 +128,17 @@ def _run(settings: Settings, key: bytes, client: Callable[[], Client], drain: bo
 async def _start(settings: Settings, client: Callable[[], Client], worker: Worker) -> int:
     await wait_for_broker(settings, patience=WAIT_SECONDS, say=log.warning)
     connection = await _wait_for_clickhouse(client)
+    # No task: an end that comes in the middle waits for it, as a migration that is cut off leaves its lock.
+    migrating = asyncio.get_running_loop().run_in_executor(
+        None,
+        lambda: migrate(
+            connection, settings.database, replicated=settings.replicated, cluster=settings.clickhouse_cluster
+        ),
+    )
     try:
-        taken = await asyncio.to_thread(
-            migrate,
-            connection,
-            settings.database,
-            replicated=settings.replicated,
-            cluster=settings.clickhouse_cluster,
-        )
+        taken = await asyncio.shield(migrating)
     finally:
+        await asyncio.wait([migrating])
         connection.close()
     if taken:
         log.info("schema brought up to date", steps=[step.name for step in taken])
