@@ -28,7 +28,7 @@ from sinks.clickhouse.billing_writer import (
     SUBSCRIPTION_SCHEMA,
     array_block,
 )
-from sinks.clickhouse.connection import ConnectionFailed
+from sinks.clickhouse.connection import ConnectionFailed, WrongPassword
 from sinks.clickhouse.writer import (
     GAP_SCHEMA,
     LETTER_SCHEMA,
@@ -266,6 +266,8 @@ class RowSink:
 
 def _code(error: BaseException | None) -> str:
     """What kind of failure it is: ClickHouse's code, which stands in the text, or the error's type."""
+    if isinstance(error, WrongPassword):
+        return "516"  # as an insert over a connection that stands is told
     code = re.search(r"Code: (\d+)", str(error))
     return code[1] if code else type(error).__name__
 

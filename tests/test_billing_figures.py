@@ -100,7 +100,12 @@ def added_up(client: Client) -> dict[str, list[tuple[Any, ...]]]:
 
 
 @pytest.mark.parametrize(
-    ("seed", "as_of"), [(1, LAST_DAY), (2, LAST_DAY - dt.timedelta(25)), (3, LAST_DAY + dt.timedelta(400))]
+    ("seed", "as_of"),
+    [
+        pytest.param(1, LAST_DAY, marks=pytest.mark.long),
+        (2, LAST_DAY - dt.timedelta(25)),
+        (3, LAST_DAY + dt.timedelta(400)),
+    ],
 )
 def test_all_figures_of_strange_pings_and_strange_events(engine: Engine, seed: int, as_of: dt.date) -> None:
     """Also while there are facts of days to come, and long after the last one."""
