@@ -265,11 +265,11 @@ class RowSink:
 
 
 def _code(error: BaseException | None) -> str:
-    """What kind of failure it is: ClickHouse's code, which stands in the text, or the error's type."""
+    """What kind of failure it is: ClickHouse's code, which stands in the text; where it said nothing, that."""
     if isinstance(error, WrongPassword):
         return "516"  # as an insert over a connection that stands is told
     code = re.search(r"Code: (\d+)", str(error))
-    return code[1] if code else type(error).__name__
+    return code[1] if code else "no answer"
 
 
 def _groups(groups: Mapping[str, Group]) -> dict[str, tuple[Sequence[Column], Ints]]:
