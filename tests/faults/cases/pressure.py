@@ -32,7 +32,7 @@ def clickhouse_gone_while_kafka_fills(stage: Stage) -> None:
 
 
 def _fill_and_wait(stage: Stage, *, hang: bool) -> None:
-    messages = [_heavy(message, stage.chance) for message in stage.messages(size=stage.of(1, 3, 6))]
+    messages = [_heavy(message) for message in stage.messages(size=stage.of(1, 3, 6))]
     total = sum(len(message.value) for message in messages)
     few = len(messages) // 10
     assert stage.clickhouse is not None
@@ -83,13 +83,13 @@ def _rss(worker: WorkerProcess) -> int:
     return int(psutil.Process(worker.pid).memory_info().rss)
 
 
-def _heavy(message: Message, chance: random.Random) -> Message:
-    """The same message with a payload that nobody reads; what is no JSON object stays as it is."""
+def _heavy(message: Message) -> Message:
+    """The same message with a payload that nobody reads, the same for the same content; what is no JSON object stays as it is."""
     try:
         document = json.loads(message.value)
     except ValueError:
         return message
     if not isinstance(document, dict) or not message.value.rstrip().endswith(b"}"):
         return message
-    payload = chance.randbytes(PAYLOAD_BYTES // 2).hex().encode()
+    payload = random.Random(json.dumps(document, sort_keys=True)).randbytes(PAYLOAD_BYTES // 2).hex().encode()
     return message._replace(value=message.value.rstrip()[:-1] + b',"payload":"' + payload + b'"}')
