@@ -9,9 +9,8 @@ from typing import TypeVar
 
 import structlog
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from sinks.clickhouse.connection import ConnectionFailed
+from sinks.clickhouse.connection import FAILURES, OnDemand
 from sinks.clickhouse.sums import accounts_to_sum, keep_sums
 
 log = structlog.get_logger("pingstream.clickhouse")
@@ -33,10 +32,9 @@ class KeptSums:
     """
 
     def __init__(self, connect: Callable[[], Client], database: str, ours: Callable[[], bool]) -> None:
-        self._connect = connect
+        self._client = OnDemand(connect)
         self._database = database
         self._ours = ours
-        self._client: Client | None = None
 
     async def run(self) -> None:
         """Looks now and then, and keeps those of accounts that have not changed since the look before."""
@@ -45,7 +43,7 @@ class KeptSums:
         while True:
             await asyncio.sleep(pause)
             begun = time.monotonic()
-            accounts = await self._try(accounts_to_sum) if self._ours() else None
+            accounts = await self._look()
             if accounts is not None and accounts == seen:
                 await self._keep(accounts)
             seen = accounts
@@ -53,28 +51,25 @@ class KeptSums:
 
     async def keep_now(self) -> None:
         """Keeps those of the accounts as they are."""
-        accounts = await self._try(accounts_to_sum) if self._ours() else None
+        accounts = await self._look()
         if accounts is not None:
             await self._keep(accounts)
 
     def close(self) -> None:
         """Closes the connection."""
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        self._client.close()
+
+    async def _look(self) -> int | None:
+        """The digest of the accounts, where there is something to keep."""
+        return await self._try(lambda client: accounts_to_sum(client, self._database)) if self._ours() else None
 
     async def _keep(self, accounts: int) -> None:
-        await self._try(lambda client, database: keep_sums(client, database, accounts))
+        await self._try(lambda client: keep_sums(client, self._database, accounts))
 
-    async def _try(self, act: Callable[[Client, str], T]) -> T | None:
+    async def _try(self, act: Callable[[Client], T]) -> T | None:
         try:
-            return await asyncio.to_thread(self._act, act)
-        except (ClickHouseError, ConnectionFailed, OSError, RuntimeError) as exc:
+            return await asyncio.to_thread(self._client, act)
+        except FAILURES as exc:
             log.debug("sums over accounts are not kept for now; views compute them", error=str(exc)[:500])
             self.close()
             return None
-
-    def _act(self, act: Callable[[Client, str], T]) -> T:
-        if self._client is None:
-            self._client = self._connect()
-        return act(self._client, self._database)

@@ -580,9 +580,8 @@ class Pipeline(Generic[B, F]):
         """Age of the received time up to which a partition is applied; 0 before anything is."""
         applied = self.applied.get(tp)
         received = applied.received_ms if applied is not None else self.received().get(tp.partition, 0)
-        return (
-            max(0.0, time.time() - received / 1000) if received > 0 else 0.0
-        )  # 0 is no time: a word of nothing read yet
+        # 0 is no time: a word of nothing read yet
+        return max(0.0, time.time() - received / 1000) if received > 0 else 0.0
 
     @property
     def scopes(self) -> int:

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import structlog
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import ClickHouseError
 from tenacity import (
     AsyncRetrying,
     RetryCallState,
@@ -28,7 +27,7 @@ from sinks.clickhouse.billing_writer import (
     SUBSCRIPTION_SCHEMA,
     array_block,
 )
-from sinks.clickhouse.connection import ConnectionFailed, WrongPassword
+from sinks.clickhouse.connection import FAILURES, OnDemand, WrongPassword
 from sinks.clickhouse.writer import (
     GAP_SCHEMA,
     LETTER_SCHEMA,
@@ -106,10 +105,9 @@ class RowSink:
     """
 
     def __init__(self, connect: Callable[[], Client], database: str, metrics: Metrics) -> None:
-        self._connect = connect
+        self._client = OnDemand(connect)
         self._database = database
         self._metrics = metrics
-        self._client: Client | None = None
         self.failing: str | None = None
         """Why rows are waiting, None while they are not."""
         self._said: str | None = None
@@ -223,7 +221,7 @@ class RowSink:
         def failed(state: RetryCallState) -> None:
             error = state.outcome.exception() if state.outcome else None
             self._metrics.sink_errors.labels(table).inc()
-            self._close()
+            self._client.close()
             if (code := _code(error)) != self._said:
                 self._said = code
                 log.warning(
@@ -235,33 +233,22 @@ class RowSink:
             self.failing = str(error)[:500]
 
         async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type((ClickHouseError, ConnectionFailed, OSError, RuntimeError))
-            & retry_unless_exception_type(_Abandoned),
+            retry=retry_if_exception_type(FAILURES) & retry_unless_exception_type(_Abandoned),
             wait=wait_exponential(0.2, max=10),
             before_sleep=failed,
         ):
             with attempt:
                 if self.failing is not None and not still_ours():
                     raise _Abandoned
-                answer = await asyncio.to_thread(self._act, act)
+                answer = await asyncio.to_thread(self._client, act)
         if self.failing is not None:
             log.info("ClickHouse takes rows again")
             self.failing = self._said = None
         return answer
 
-    def _act(self, act: Callable[[Client], T]) -> T:
-        if self._client is None:
-            self._client = self._connect()
-        return act(self._client)
-
-    def _close(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
-
     def close(self) -> None:
         """Closes the connection."""
-        self._close()
+        self._client.close()
 
 
 def _code(error: BaseException | None) -> str:

@@ -25,10 +25,10 @@ import ssl
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 import clickhouse_connect
@@ -87,6 +87,32 @@ class WrongPassword(ConnectionRefused):
 
 class NotTrusted(ConnectionRefused):
     """Its TLS certificate is not one that we trust, or it has none: a restart does not help."""
+
+
+FAILURES = (ClickHouseError, ConnectionFailed, OSError, RuntimeError)
+"""What comes of a ClickHouse that is away or refuses."""
+
+T = TypeVar("T")
+
+
+class OnDemand:
+    """A client that is made when it is needed first, and anew after `close`: after a failure, the connection may be no good."""
+
+    def __init__(self, make: Callable[[], Client]) -> None:
+        self._make = make
+        self._client: Client | None = None
+
+    def __call__(self, act: Callable[[Client], T]) -> T:
+        """Does something with it."""
+        if self._client is None:
+            self._client = self._make()
+        return act(self._client)
+
+    def close(self) -> None:
+        """Closes the connection."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
 
 
 class _Running:

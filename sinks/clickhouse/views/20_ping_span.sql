@@ -1,18 +1,12 @@
 -- Internal. The days for which a ping speaks for its scope: from the UTC day of recorded_at for 28 days, or until the
 -- day before the scope's next ping, and up to the as-of clock. Of the pings of a day the one with the greatest
--- (recorded_at, uuid, hostname, namespace_id) stands. next_day is the day of the next ping; without one, the day on which
--- this one expires.
+-- (recorded_at, uuid, hostname, namespace_id) stands.
 CREATE OR REPLACE VIEW {database}.ping_span AS
 SELECT
     told.population AS population,
     told.scope_id AS scope_id,
     told.day AS first_day,
     least(told.day + 27, told.next_day - 1, clock.clock_day) AS last_day,
-    told.next_day AS next_day,
-    told.uuid AS uuid,
-    told.hostname AS hostname,
-    told.namespace_id AS namespace_id,
-    told.recorded_at AS recorded_at,
     told.version AS version,
     told.edition AS edition,
     told.plan AS plan,

@@ -1,4 +1,5 @@
--- Internal. As ping_span, of the pings that report alone: each speaks until the next of them.
+-- Internal. As ping_span, of the pings that report alone: each speaks until the next of them. next_day is the
+-- day of that one; without one, the day on which this one expires.
 CREATE OR REPLACE VIEW {database}.reported_span AS
 SELECT
     told.population AS population,

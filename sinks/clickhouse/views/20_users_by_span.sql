@@ -5,7 +5,6 @@ SELECT
     told.scope_id AS scope_id,
     told.day AS first_day,
     least(told.day + 27, told.next_day - 1, clock.clock_day) AS last_day,
-    told.next_day AS next_day,
     told.uuid AS uuid,
     told.hostname AS hostname,
     told.namespace_id AS namespace_id,
