@@ -51,6 +51,8 @@ STALL_SECONDS: Final = 90.0
 GRACE_SECONDS: Final = 5.0
 ENGINE_SECONDS: Final = 10.0
 PAUSE_SECONDS: Final = 0.1
+NOTICE_SECONDS: Final = 1.0
+"""The connections of a process that is killed close before it counts as ended."""
 
 LIVE_RATE: Final = 2.0
 LIVE_DAYS: Final = 7
@@ -203,6 +205,7 @@ class _Run:
         try:
             return emitter.done
         except Exception:
+            time.sleep(NOTICE_SECONDS)
             self._fail_if_ended()
             raise
 
