@@ -187,11 +187,22 @@ class Tables(TableManager):  # type: ignore[misc]
             await self.recovery.start()
 
 
+class App(faust.App):  # type: ignore[misc]
+    """Faust's app, which tells the consumer what not to fetch."""
+
+    sources: Sequence[Source] = ()
+
+    def full_topics(self) -> set[str]:
+        """Topics whose pipeline has no room for more messages, their internal topics too."""
+        full = [one.lane for one in self.sources if one.pipeline is not None and not one.pipeline.has_room]
+        return {topic for lane in full for topic in (lane.topic, lane.internal_topic)}
+
+
 class StreamsApp:
     """A Faust app with a source for each lane."""
 
     def __init__(self, settings: Settings, lanes: Sequence[Lane]) -> None:
-        self.app = faust.App(
+        self.app = App(
             GROUP,
             broker=[URL(f"pingstream://{server}") for server in settings.kafka.split(",")],
             broker_credentials=credentials(settings),
@@ -211,12 +222,12 @@ class StreamsApp:
             broker_request_timeout=30,
             broker_commit_interval=0.5,
             broker_max_poll_records=5_000,
-            stream_buffer_maxsize=8,  # batches, not messages
+            stream_buffer_maxsize=1_000,  # batches; what is fetched is bounded by the pipelines' room
             producer_acks=-1,
             autodiscover=False,
             TableManager=Tables,
         )
-        self.sources = [Source(self.app, lane, changelog_config(settings)) for lane in lanes]
+        self.sources = self.app.sources = [Source(self.app, lane, changelog_config(settings)) for lane in lanes]
 
     def leave(self) -> None:
         """Nothing is acknowledged any more: Faust need not wait for that when it is stopped."""

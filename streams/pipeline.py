@@ -166,6 +166,11 @@ class Pipeline(Generic[B, F]):
             self._room.clear()
         self._arrived.set()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes events at once."""
+        return self._room.is_set()
+
     def wake(self) -> None:
         """Something changed that is worth a look."""
         self._arrived.set()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -29,23 +29,28 @@ broker, and everything else that it asks that broker comes behind it: with Faust
 while the others had none stood still for up to 1.5 s, and so did each of the questions of a start."""
 
 
+FULL_WAIT = 0.05
+"""Seconds that a fetch waits for messages of other topics while one has no room: then it is looked whether it has room again."""
+
+
 class AssignedOnly:
-    """A live view of the active partitions that stays a filter when it is empty.
+    """A live view of the active partitions that stays a filter when it is empty, without those of some topics.
 
     aiokafka takes an empty set of partitions as "all", and Faust passes it a set that a pause empties while the call
     waits: records of paused partitions come back, are dropped, and their position has moved.
     """
 
-    __slots__ = ("_partitions",)
+    __slots__ = ("_but", "_partitions")
 
-    def __init__(self, partitions: set[TP]) -> None:
+    def __init__(self, partitions: set[TP], but: Collection[str] = ()) -> None:
         self._partitions = partitions
+        self._but = but
 
     def __bool__(self) -> bool:
         return True
 
     def __contains__(self, partition: object) -> bool:
-        return partition in self._partitions
+        return partition in self._partitions and partition.topic not in self._but  # type: ignore[attr-defined]
 
 
 class FilteringThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -66,7 +71,7 @@ class FilteringThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     async def _fetch_records(
         self, consumer: Any, active_partitions: Any, timeout: float | None = None, max_records: int | None = None
     ) -> Any:
-        if active_partitions is not None:
+        if isinstance(active_partitions, set):
             active_partitions = AssignedOnly(active_partitions)
         return await super()._fetch_records(consumer, active_partitions, timeout=timeout, max_records=max_records)
 
@@ -184,6 +189,14 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
                 self._next[tp] = contiguous[-1].offset + 1
                 self._read_offset[tp] = contiguous[-1].offset  # or Faust drops the event or sees a gap before it
                 yield tp, message
+
+    async def _getmany(self, active_partitions: Any, timeout: float) -> Any:
+        """Leaves topics in Kafka whose pipeline has no room. Faust delivers what it has fetched in turn, and waits at the first
+        message that nobody takes: a topic that cannot go on would hold up the other."""
+        full: Collection[str] = self.app.full_topics()
+        if full:
+            active_partitions, timeout = AssignedOnly(active_partitions, full), FULL_WAIT
+        return await super()._getmany(active_partitions, timeout)
 
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
         """Faust's message of a record, which knows neither topic nor partition."""

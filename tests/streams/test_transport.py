@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import defaultdict
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 from unittest.mock import AsyncMock
@@ -28,7 +29,7 @@ from structlog.testing import capture_logs
 
 from streams.app import Tables
 from streams.transport import Transport
-from streams.transport.consumer import FETCH_WAIT_MS, AssignedOnly, BatchConsumer, FilteringThread
+from streams.transport.consumer import FETCH_WAIT_MS, FULL_WAIT, AssignedOnly, BatchConsumer, FilteringThread
 from streams.transport.delivery import Delivery
 from streams.transport.stepping import first_step
 
@@ -84,6 +85,30 @@ async def test_our_filter_lets_nothing_through_when_it_is_empty_and_follows_its_
     live.clear()
     assert await fetched(view) == set()
     assert bool(view) and SOURCE not in view
+
+
+@pytest.mark.parametrize(
+    ("full", "found", "waits"),
+    [
+        ((), {SOURCE, OTHER}, 1.0),
+        (("billing-events",), {SOURCE, OTHER}, FULL_WAIT),
+        (("usage-pings",), set(), FULL_WAIT),
+    ],
+)
+async def test_topics_whose_pipeline_has_no_room_are_left_in_kafka(
+    monkeypatch: pytest.MonkeyPatch, full: Sequence[str], found: set[TP], waits: float
+) -> None:
+    asked: list[float] = []
+
+    async def fetch(self: Any, active_partitions: Any, timeout: float) -> set[TP]:
+        asked.append(timeout)
+        return await fetched(active_partitions)
+
+    monkeypatch.setattr(StockConsumer, "_getmany", fetch)
+    made = object.__new__(BatchConsumer)
+    made.app = SimpleNamespace(full_topics=lambda: set(full))
+    assert await made._getmany({SOURCE, OTHER}, 1.0) == found
+    assert asked == [waits]
 
 
 # ---- nothing waits for nothing -------------------------------------------------------------------------------------------

@@ -24,5 +24,5 @@ FROM
         ) AS next_day
     FROM {database}.ping FINAL
 ) AS told
-INNER JOIN {database}.clock AS clock ON clock.home = told.home AND clock.kind = 'any'
+INNER JOIN {database}.clock AS clock ON clock.home = told.home
 WHERE first_day <= last_day

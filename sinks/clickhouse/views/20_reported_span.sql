@@ -26,5 +26,5 @@ FROM
     -- where none does, none is read
     WHERE reports AND (SELECT max(reports) FROM {database}.ping)
 ) AS told
-INNER JOIN {database}.clock AS clock ON clock.home = told.home AND clock.kind = 'reported'
+INNER JOIN {database}.clock AS clock ON clock.home = told.home
 WHERE first_day <= last_day

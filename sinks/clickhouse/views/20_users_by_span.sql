@@ -23,5 +23,5 @@ FROM
     FROM {database}.ping FINAL
     WHERE has_users_by AND (SELECT max(has_users_by) FROM {database}.ping)
 ) AS told
-INNER JOIN {database}.clock AS clock ON clock.home = told.home AND clock.kind = 'users_by'
+INNER JOIN {database}.clock AS clock ON clock.home = told.home
 WHERE first_day <= last_day

@@ -37,7 +37,7 @@ FROM
         FROM {database}.ping FINAL
         WHERE reports AND population IN ('self_managed', 'group')
     ) AS ping
-    INNER JOIN {database}.clock AS clock ON clock.home = ping.home AND clock.kind = 'reported'
+    INNER JOIN {database}.clock AS clock ON clock.home = ping.home
     ARRAY JOIN range(toUInt32(greatest(
         dateDiff('day', ping.day, least(ping.day + 28, ping.next_day, clock.clock_day + 1)), 0
     ))) AS i

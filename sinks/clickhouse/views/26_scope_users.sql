@@ -5,7 +5,7 @@ SELECT
     ping.day + i AS as_of, ping.population AS population, ping.scope_id AS scope_id,
     ping.billable_users AS billable_users, ping.historical_max_users AS historical_max_users
 FROM {database}.scope_ping AS ping
-INNER JOIN {database}.clock AS clock ON clock.home = ping.home AND clock.kind = 'any'
+INNER JOIN {database}.clock AS clock ON clock.home = ping.home
 ARRAY JOIN range(toUInt32(greatest(
     dateDiff('day', ping.day, least(ping.day + 28, ping.next_day, clock.clock_day + 1)), 0
 ))) AS i

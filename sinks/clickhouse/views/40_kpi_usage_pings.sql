@@ -25,7 +25,7 @@ FROM
             SELECT population, recorded_at, counters, failed_counters, home
             FROM {database}.ping FINAL
         ) AS told
-        INNER JOIN {database}.clock AS clock ON clock.home = told.home AND clock.kind = 'any'
+        INNER JOIN {database}.clock AS clock ON clock.home = told.home
         ARRAY JOIN if(told.population = 'group', ['group', 'gitlab_com'], [toString(told.population)]) AS counted_in
         WHERE toDate32(told.recorded_at) <= clock.clock_day
     )

@@ -20,6 +20,7 @@ from tests.faults.world import world
 from tests.running import wait_until
 
 MIB = 1024 * 1024
+HEAVY_BYTES = 256 * 1024
 NO_LETTERS = "the dead letters' topic takes no letters"
 POISON = (b"", b"{", b"null", b"[1,", b'{"uuid":1}', b'{"type":"unheard_of"}', b"[" * 500, b"\xff\xfe", b'{"event_id":')
 
@@ -195,8 +196,8 @@ def _without_letters(stage: Stage, spoil: Callable[[str], None]) -> None:
 
 @case(minutes=2.0)
 def dead_letter_topic_refuses(stage: Stage) -> None:
-    """The dead letters' topic of pings takes nothing old for a while: pings wait, which is said once
-    and counted, billing goes on meanwhile, and nothing is dropped."""
+    """The dead letters' topic of pings takes nothing old for a while: pings wait, more of them than there is room for, which is
+    said once and counted; billing goes on meanwhile, and nothing is dropped."""
     good = stage.messages(broken=0.0, late=0.0, future=0.0, conflicts=0.0, duplicates=0.0)
     topic = dead_letter_topic(USAGE_PINGS)
     config = topic_config(Settings(_env_file=None))  # type: ignore[call-arg]
@@ -204,7 +205,10 @@ def dead_letter_topic_refuses(stage: Stage) -> None:
         stage.site.send(good)
         stage.settle()
         stage.kafka.configure(topic, config | {"message.timestamp.before.max.ms": "1000"})
-        stage.site.send(world(stage.seed + 1_000_000))
+        more = world(stage.seed + 1_000_000)
+        stage.site.send(more)
+        heavy = [one for one in documents(more) if one.topic == USAGE_PINGS][: stage.of(160, 400, 800)]
+        stage.site.send([filled(one, HEAVY_BYTES) for one in heavy])
         wait_until(lambda: NO_LETTERS in worker.log(), "it is said", 60)
         wait_until(lambda: all(tp.topic != BILLING_EVENTS for tp in stage.kafka.behind()), "billing goes on", 60)
         time.sleep(stage.of(2.0, 20.0, 120.0))
@@ -213,6 +217,7 @@ def dead_letter_topic_refuses(stage: Stage) -> None:
         assert any(tp.topic == USAGE_PINGS for tp in stage.kafka.behind()), "nothing was waiting"
         samples = worker.worker.metrics()
         assert samples["pingstream_oldest_unflushed_seconds", ()] > 1
+        stage.counts["waiting_mb"] = len(heavy) * HEAVY_BYTES // 2**20
         stage.counts["tries"] = int(samples["pingstream_sink_errors_total", (topic,)])
         assert stage.counts["tries"] >= 1 and worker.log().count(NO_LETTERS) == 1
         stage.kafka.configure(topic, config)

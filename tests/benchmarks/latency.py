@@ -1,0 +1,330 @@
+"""How long a ping takes: from Kafka's acknowledgement until its figures can be read in ClickHouse; and what midnight costs.
+
+    python -m tests.benchmarks.latency [--only PART] [--installations N] [--seconds S] [--scopes N]
+
+    figures   pings of the shape `small` come at 10, 50 and 90 % of the limit, evenly, for S seconds each; the limit is the rate
+              at which a worker drains a full topic here, its start and end left out
+    midnight  the as-of clock moves on to a day for which nobody has sent anything, with N scopes, while some pings go on
+
+A worker as it is by default, with the embedded engine; the broker, who sends and who looks are on the same machine. Who looks asks
+every 30 ms for the newest ping of some installations, by the protocol by which `pingstream sql` asks: a ping's row is written
+behind its figures, so that they are there when it is. The end of the first answer that has it counts, so half of the time
+from look to look is in every figure. Tables stand on standard output, progress on standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import multiprocessing
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+import psutil
+from aiokafka import AIOKafkaProducer
+from clickhouse_connect.driver.client import Client
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from deploy.kafka.broker import LocalBroker
+from deploy.message import Message
+from schemas.ping import EPOCH
+from streams.forwarder import partition_of
+from tests.benchmarks.drain import MIB, drain, number, say
+from tests.benchmarks.shapes import DAYS, LAST_DAY, SMALL, Filled, messages
+from tests.running import Site, WorkerProcess, wait_until
+
+PARTITIONS = 4
+SHARES = (0.1, 0.5, 0.9)
+TICK = 0.01
+"""Seconds between two handfuls of pings."""
+
+LOOK = 0.03
+"""Seconds between two looks at the tables."""
+
+FOLLOWED = 64
+"""Installations that are looked at: to look at all would cost more than their pings."""
+
+PATIENCE = 300.0
+P50, P99, MIDNIGHT_CPU = 0.5, 1.5, 30.0
+"""The bars, seconds: at half of the limit, and for all scopes' rows of a new day."""
+
+MIDNIGHT_RATE = 100.0
+
+
+class Sent(NamedTuple):
+    """A ping: the installation, its day (days since 1970), and when Kafka acknowledged it, by the monotonic clock."""
+
+    scope: str
+    day: int
+    acknowledged: float
+
+
+def _day(message: Message) -> int:
+    return message.timestamp_ms // 86_400_000
+
+
+def _scope(message: Message) -> str:
+    uuid = (message.key or b"").decode()
+    return f"{uuid}@gitlab.{uuid}.example"
+
+
+def send_evenly(bootstrap: str, pings: Sequence[Message], rate: float) -> list[Sent]:
+    """Sends so many a second. In a process of its own."""
+    return asyncio.run(_send_evenly(bootstrap, pings, rate))
+
+
+async def _send_evenly(bootstrap: str, pings: Sequence[Message], rate: float) -> list[Sent]:
+    sent: list[Sent] = []
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", max_batch_size=256 * 1024) as producer:
+        begun = time.monotonic()
+        waiting: set[asyncio.Future[object]] = set()
+        for at, message in enumerate(pings):
+            ahead = at / rate - (time.monotonic() - begun)
+            if ahead > 0:
+                await asyncio.sleep(max(ahead, TICK))
+            acknowledged = await producer.send(
+                message.topic,
+                message.value,
+                message.key,
+                partition_of(message.key or b"", PARTITIONS),
+                message.timestamp_ms,
+            )
+            waiting.add(acknowledged)
+
+            def note(done: asyncio.Future[object], scope: str = _scope(message), day: int = _day(message)) -> None:
+                waiting.discard(done)
+                sent.append(Sent(scope, day, time.monotonic()))
+
+            acknowledged.add_done_callback(note)
+        if waiting:
+            await asyncio.wait(waiting)
+    return sent
+
+
+class Looker:
+    """Looks at the newest ping of the first installations, in a thread of its own, and notes when each was there first."""
+
+    def __init__(self, client: Client, last: str) -> None:
+        self._client = client
+        self._last = last
+        self._seen: dict[str, int] = {}
+        self.first_seen: dict[tuple[str, int], float] = {}
+        self.looks: list[float] = []
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def follows(self, scope: str) -> bool:
+        """Whether it looks at an installation."""
+        return scope < self._last
+
+    def _run(self) -> None:
+        floor = -1
+        while not self._ended.is_set():
+            begun = time.monotonic()
+            found = self._client.query(
+                "SELECT scope_id, max(toInt32(toDate32(recorded_at))) AS day FROM pingstream.ping "
+                "WHERE uuid < {last:String} AND toDate32(recorded_at) >= toDate32({floor:Int32}) GROUP BY scope_id",
+                parameters={"last": self._last, "floor": floor},
+            ).result_columns
+            now = time.monotonic()
+            self.looks.append(now - begun)
+            if found:
+                for scope, day in zip(*found, strict=True):
+                    before = self._seen.get(scope, -1)
+                    if day > before:
+                        for one in range(max(before + 1, day - 2), day + 1):
+                            self.first_seen[scope, one] = now
+                        self._seen[scope] = day
+                floor = max(max(found[1]) - 2, floor)
+            time.sleep(LOOK)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+
+def latencies(looker: Looker, sent: Sequence[Sent]) -> np.ndarray:
+    """Seconds of each ping that is looked for, once all are there."""
+    followed = {(one.scope, one.day): one.acknowledged for one in sent if looker.follows(one.scope)}
+    wait_until(lambda: followed.keys() <= looker.first_seen.keys(), "the figures can be read", PATIENCE, pause=0.2)
+    return np.array([max(looker.first_seen[one] - acknowledged, 0.0) for one, acknowledged in followed.items()])
+
+
+@contextmanager
+def sender() -> Iterator[ProcessPoolExecutor]:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        yield pool
+
+
+def by_default(site: Site, *program: str, **settings: str) -> WorkerProcess:
+    """Starts a worker that flushes as often as it does by itself, which those of the tests do not."""
+    arguments = [one for one in site.worker_arguments(**settings) if not one.startswith("--flush-seconds")]
+    return WorkerProcess(arguments, site.folder, site.folder / "worker.log", program or ("-m", "deploy.cli.main"))
+
+
+def _cpu(worker: WorkerProcess) -> float:
+    spent = psutil.Process(worker.pid).cpu_times()
+    return float(spent.user + spent.system)
+
+
+def _flushes(worker: WorkerProcess) -> tuple[float, float]:
+    """How many flushes there were, and the seconds that they took."""
+    samples = worker.metrics()
+    found = {name: sum(value for (one, _), value in samples.items() if one == name) for name in (
+        "pingstream_sink_flush_seconds_count", "pingstream_sink_flush_seconds_sum",
+    )}  # fmt: skip
+    count, seconds = found.values()
+    return count, seconds
+
+
+# ---- figures -------------------------------------------------------------------------------------------------------------
+
+
+def limit(pings: Sequence[Message]) -> float:
+    """Pings a second of wall time that a worker drains from a full topic."""
+    with tempfile.TemporaryDirectory(prefix="pingstream-latency-") as name:
+        folder = Path(name)
+        with LocalBroker(folder / "kafka", port=0) as broker:
+            site = Site(folder, broker)
+            say("a worker with nothing to do, for comparison")
+            drain(site)  # makes the schema
+            idle = drain(site)
+            site.send(pings)
+            say(f"the limit: draining {len(pings):,} pings")
+            return len(pings) / (drain(site).wall - idle.wall)
+
+
+def figures(console: Console, installations: int, seconds: float) -> None:
+    """The part of that name."""
+    say(f"making {installations * DAYS:,} pings")
+    pings = list(messages(SMALL, installations, Filled(0, 0, 0, [], (0, 0, 0), [])))
+    rng = np.random.default_rng(1)
+    order = np.concatenate([day * installations + rng.permutation(installations) for day in range(DAYS)])
+    pings = [pings[at] for at in order.tolist()]  # those that are looked at come at any time of a day's round
+    most = limit(pings[: len(pings) // 2])
+    table = Table(box=box.SIMPLE, title=f"the limit: {most:,.0f} pings a second of wall time")
+    for column in ("of the limit", "pings/s", "p50, s", "p90, s", "p99, s", "most, s", "worker, CPUs", "flushes/s", "s of each", "a look, s"):  # fmt: skip
+        table.add_column(column, justify="right")
+    with tempfile.TemporaryDirectory(prefix="pingstream-latency-") as name, sender() as pool:
+        folder = Path(name)
+        with LocalBroker(folder / "kafka", port=0) as broker:
+            site = Site(folder, broker)
+            site.send(pings[:installations])  # their first pings make them
+            with by_default(site, as_of=LAST_DAY.isoformat()) as worker:
+                worker.wait_caught_up(PATIENCE)
+                at = installations
+                for share in SHARES:
+                    rate = most * share
+                    some = pings[at : at + int(rate * seconds)]
+                    at += len(some)
+                    say(f"{share:.0%}: {rate:,.0f} pings a second, {len(some):,} of them")
+                    with site.tables() as client, Looker(client, f"installation-{FOLLOWED:05d}") as looker:
+                        cpu, (count, took), begun = _cpu(worker), _flushes(worker), time.monotonic()
+                        sent = pool.submit(send_evenly, broker.bootstrap, some, rate).result()
+                        found = latencies(looker, sent)
+                        wall = time.monotonic() - begun
+                        after, spent = _flushes(worker), _cpu(worker) - cpu
+                    flushes = max(after[0] - count, 1)
+                    p50, p90, p99 = np.percentile(found, [50, 90, 99])
+                    table.add_row(
+                        f"{share:.0%}", f"{len(sent) / (max(s.acknowledged for s in sent) - begun):,.0f}", f"{p50:.2f}", f"{p90:.2f}",
+                        f"{p99:.2f}", f"{found.max():.2f}", f"{spent / wall:.2f}", f"{flushes / wall:.1f}",
+                        f"{(after[1] - took) / flushes:.2f}", f"{np.median(looker.looks):.3f}",
+                    )  # fmt: skip
+    table.caption = f"to reach at 50 %: p50 {P50} s, p99 {P99} s"
+    console.print(table)
+
+
+# ---- midnight ------------------------------------------------------------------------------------------------------------
+
+
+def midnight(console: Console, scopes: int) -> None:
+    """The part of that name."""
+    bodies = list(messages(SMALL, 500, Filled(0, 0, 0, [], (0, 0, 0), [])))[-500:]
+    say(f"making {scopes:,} pings")
+
+    def copy(at: int, days: int = 0) -> Message:
+        body = bodies[at % len(bodies)]
+        uuid = f"copy-{at:06d}"
+        value = body.value.replace(body.key or b"", uuid.encode())
+        if days:
+            shown = [(LAST_DAY.fromordinal(LAST_DAY.toordinal() + days - back)).isoformat().encode() for back in (0, 1)]
+            told = [(LAST_DAY.fromordinal(LAST_DAY.toordinal() - back)).isoformat().encode() for back in (0, 1)]
+            value = value.replace(told[0], b"today").replace(told[1], shown[1]).replace(b"today", shown[0])
+        return Message(body.topic, uuid.encode(), value, body.timestamp_ms + days * 86_400_000)
+
+    today = (LAST_DAY - EPOCH.date()).days
+    with tempfile.TemporaryDirectory(prefix="pingstream-latency-") as name, sender() as pool:
+        folder = Path(name)
+        clock = folder / "day"
+        clock.write_text(str(today))
+        with LocalBroker(folder / "kafka", port=0) as broker:
+            site = Site(folder, broker)
+            site.send(map(copy, range(scopes)))
+            say("a worker takes them")
+            with by_default(site, "-m", "tests.clocked", str(clock)) as worker:
+                worker.wait_caught_up(PATIENCE)
+                with site.tables() as client:
+
+                    def there(day: int) -> int:
+                        return number(
+                            client,
+                            f"SELECT uniqExact(scope_id) FROM pingstream.usage_day WHERE as_of = toDate32({day})",
+                        )
+
+                    wait_until(lambda: there(today) >= scopes, "all have a row", PATIENCE, pause=0.5)
+                    time.sleep(5)
+                    resting = psutil.Process(worker.pid).memory_info().rss
+                    going = [
+                        copy(at, 1) for at in np.random.default_rng(1).permutation(int(MIDNIGHT_RATE * 30)).tolist()
+                    ]
+                    say("midnight")
+                    with site.tables() as other, Looker(other, f"copy-{FOLLOWED:06d}") as looker:
+                        cpu, begun = _cpu(worker), time.monotonic()
+                        clock.write_text(str(today + 1))
+                        sending: Future[list[Sent]] = pool.submit(send_evenly, broker.bootstrap, going, MIDNIGHT_RATE)
+                        wait_until(lambda: there(today + 1) >= scopes, "the new day's rows", PATIENCE, pause=0.2)
+                        wall, spent = time.monotonic() - begun, _cpu(worker) - cpu
+                        sent = sending.result()
+                        found = latencies(looker, sent)
+    table = Table(box=box.SIMPLE, title=f"midnight with {scopes:,} installations of {SMALL.users} users")
+    table.add_column("")
+    table.add_column("measured", justify="right")
+    table.add_row(f"CPU until the new day's rows are there (to reach: {MIDNIGHT_CPU:.0f} s)", f"{spent:.1f} s")
+    table.add_row("wall time", f"{wall:.1f} s")
+    table.add_row(f"pings that come meanwhile, {MIDNIGHT_RATE:.0f} a second: p50, p99, most", ", ".join(f"{one:.2f} s" for one in np.percentile(found, [50, 99, 100])))  # fmt: skip
+    table.add_row("memory of the worker, embedded engine and all, before", f"{resting / MIB:,.0f} MiB")
+    console.print(table)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.latency", description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=("figures", "midnight"))
+    parser.add_argument("--installations", type=int, default=8_000, help="that send, for figures [8000]")
+    parser.add_argument("--seconds", type=float, default=15.0, help="at each rate [15]")
+    parser.add_argument("--scopes", type=int, default=100_000, help="at midnight [100000]")
+    chosen = parser.parse_args()
+    console = Console(width=120)
+    if chosen.only != "midnight":
+        figures(console, chosen.installations, chosen.seconds)
+    if chosen.only != "figures":
+        midnight(console, chosen.scopes)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
