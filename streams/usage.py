@@ -87,8 +87,8 @@ class UsageSide:
             self._metrics.unknown_values.inc(done.tally.unknown)
             self._metrics.forgotten_entries.inc(done.tally.forgotten)
             if books[partition].rolled_to >= as_of:
-                for scope, _, _ in done.touched:
-                    self._live.count(partition, scope, as_of)
+                scopes = [scope for scope, _, _ in done.touched]
+                self._live.count(partition, books[partition].directory, scopes, as_of)
 
     def count_live(self, books: Mapping[int, Book], day: int) -> bool:
         """Counts today's figures of scopes that no message has touched today, some at a time. False when none are left."""
@@ -99,8 +99,7 @@ class UsageSide:
                 continue
             left |= book.read_some(LIVE_SCOPES)
             some = list(islice(self._live.behind(partition, book.read_scopes, day), LIVE_SCOPES))
-            for scope in some:
-                self._live.count(partition, scope, day)
+            self._live.count(partition, book.directory, some, day)
             left |= bool(some)
         return left
 

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
+from streams.ledger.book import UsageRows
+from streams.ledger.directory import Directory
 from streams.ledger.kernels import WINDOW
 from streams.ledger.reading import GITLAB_COM
 from streams.ledger.records import ScopeKey
 from streams.ledger.scope import Scope
-from streams.ledger.usage import Figures
+
+Numbers = npt.NDArray[np.int64]
+
+USERS_BITS = 32
+NOTHING = np.empty(0, np.int64)
+
+
+class _Known(NamedTuple):
+    """The figures of a scope that are in the sums: of a day, those above 0, column and users in one number each."""
+
+    day: int
+    figures: Numbers
 
 
 class LiveFigures:
@@ -19,33 +35,92 @@ class LiveFigures:
 
     def __init__(self, is_stage: Callable[[int], bool]) -> None:
         self._is_stage = is_stage
-        self._scopes: dict[tuple[int, ScopeKey], tuple[int, dict[int, int]]] = {}
-        self.sums: Counter[tuple[str, int]] = Counter()
+        self._scopes: dict[tuple[int, ScopeKey], _Known] = {}
+        self._names: npt.NDArray[np.uint64] = np.empty(0, np.uint64)
+        self._columns: Numbers = NOTHING
+        """The names so far in their order, and the column of each: columns are in the order in which names came."""
+        self._stages: npt.NDArray[np.bool_] = np.empty(0, np.bool_)
+        self._sums: dict[str, Numbers] = {}
+        """Of each population, by column; -1 where none of its scopes ever had that figure."""
         self.by_stages: Counter[tuple[str, int]] = Counter()
+
+    @property
+    def sums(self) -> dict[tuple[str, int], int]:
+        """mau of all scopes, by population and the figure's number."""
+        names = dict(zip(self._columns.tolist(), self._names.tolist(), strict=True))
+        return {
+            (population, names[column]): users
+            for population, sums in self._sums.items()
+            for column, users in enumerate(sums.tolist())
+            if users >= 0
+        }
 
     def behind(self, partition: int, scopes: Iterable[Scope], day: int) -> Iterator[Scope]:
         """Those of a partition's scopes whose figures here are not of `day`."""
         for scope in scopes:
             known = self._scopes.get((partition, scope.key))
-            if known is None or known[0] != day:
+            if known is None or known.day != day:
                 yield scope
 
-    def count(self, partition: int, scope: Scope, day: int) -> None:
-        """Takes the figures of `day` of a partition's scope."""
-        out = Figures(64)
-        if day - WINDOW < scope.ledger.newest:
-            scope.ledger.count_days(day, day, out)
-        mau = out.mau[: out.length]
-        some = np.flatnonzero(mau)
-        self._replace(partition, scope.key, day, dict(zip(out.name[some].tolist(), mau[some].tolist(), strict=True)))
+    def count(self, partition: int, directory: Directory, scopes: Sequence[Scope], day: int) -> None:
+        """Takes the figures of `day` of a partition's scopes."""
+        active = [scope for scope in scopes if day - WINDOW < scope.ledger.newest]
+        fresh = dict(zip((scope.key for scope in active), self._count(partition, directory, active, day), strict=True))
+        by_population: dict[str, list[tuple[Numbers, Numbers]]] = {}
+        for scope in scopes:
+            key = partition, scope.key
+            now = fresh.get(scope.key, NOTHING)
+            before = self._scopes.get(key)
+            by_population.setdefault(scope.key.population, []).append((before.figures if before else NOTHING, now))
+            self._scopes[key] = _Known(day, now)
+        for population, pairs in by_population.items():
+            before_and_now = zip(*pairs, strict=True)
+            for sign, figures in zip((-1, 1), before_and_now, strict=True):
+                self._add(population, sign, figures)
 
-    def _replace(self, partition: int, key: ScopeKey, day: int, figures: dict[int, int]) -> None:
-        _, old = self._scopes.get((partition, key), (0, {}))
-        for sign, some in ((-1, old), (1, figures)):
-            used = 0
-            for name, users in some.items():
-                self.sums[key.population, name] += sign * users
-                used += self._is_stage(name)
-            if some and key.population != GITLAB_COM:  # which is one scope, in shards
-                self.by_stages[key.population, used] += sign
-        self._scopes[partition, key] = day, figures
+    def _count(self, partition: int, directory: Directory, scopes: Sequence[Scope], day: int) -> list[Numbers]:
+        """The figures of each scope."""
+        rows = UsageRows()
+        rows.add(directory, [(scope, day, day) for scope in scopes], partition)
+        if not rows.rows:
+            return [NOTHING] * len(scopes)
+        lengths = np.zeros(len(scopes), np.int64)
+        lengths[np.array(rows.repeats) > 0] = np.concatenate(rows.lengths)  # a day is a row, or none
+        count = rows.figures.length
+        users = rows.figures.mau[:count].astype(np.int64)
+        some = users > 0
+        packed = self._find(rows.figures.name[:count][some]) << USERS_BITS | users[some]
+        ends = np.append(0, np.cumsum(some))[np.append(0, np.cumsum(lengths))].tolist()
+        # Copies, or each would keep all of them in memory.
+        return [packed[start:end].copy() for start, end in pairwise(ends)]
+
+    def _find(self, names: npt.NDArray[np.uint64]) -> Numbers:
+        """The columns of names; new ones are made."""
+        places = np.searchsorted(self._names, names)
+        known = places < len(self._names)
+        known[known] = self._names[places[known]] == names[known]
+        if not known.all():
+            new = np.unique(names[~known])
+            columns = np.append(self._columns, np.arange(len(self._columns), len(self._columns) + len(new)))
+            self._stages = np.append(self._stages, [self._is_stage(name) for name in new.tolist()])
+            joined = np.append(self._names, new)
+            order = np.argsort(joined)
+            self._names, self._columns = joined[order], columns[order]
+            places = np.searchsorted(self._names, names)
+        found: Numbers = self._columns[places]
+        return found
+
+    def _add(self, population: str, sign: int, figures: Sequence[Numbers]) -> None:
+        """Adds or takes away the figures of some scopes of a population."""
+        joined = np.concatenate(figures)
+        columns = joined >> USERS_BITS
+        sums = self._sums.get(population, NOTHING)
+        sums = self._sums[population] = np.append(sums, np.full(len(self._stages) - len(sums), -1))
+        sums[columns] = np.maximum(sums[columns], 0)
+        np.add.at(sums, columns, sign * (joined & ((1 << USERS_BITS) - 1)))
+        if population != GITLAB_COM:  # which is one scope, in shards
+            lengths = np.array([len(one) for one in figures])
+            owners = np.repeat(np.arange(len(figures)), lengths)
+            used = np.bincount(owners[self._stages[columns]], minlength=len(figures))[lengths > 0]
+            for stages, scopes in zip(*map(np.ndarray.tolist, np.unique(used, return_counts=True)), strict=True):
+                self.by_stages[population, stages] += sign * scopes

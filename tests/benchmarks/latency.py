@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.latency [--only PART] [--installations N] [--seconds S] [--scopes N]
 
-    figures   pings of the shape `small` come at 10, 50 and 90 % of the limit, evenly, for S seconds each; the limit is the rate
-              at which a worker drains a full topic here, its start and end left out
+    figures   pings of the shape `small` come at 10, 50 and 90 % of the limit, evenly, for S seconds each, all of them of today;
+              the limit is the rate at which a worker drains a full topic here, its start and end left out
     midnight  the as-of clock moves on to a day for which nobody has sent anything, with N scopes, while some pings go on
 
 A worker as it is by default, with the embedded engine; the broker, who sends and who looks are on the same machine. Who looks asks
@@ -16,14 +16,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import datetime as dt
 import multiprocessing
 import sys
 import tempfile
 import threading
 import time
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -39,6 +43,7 @@ from deploy.kafka.broker import LocalBroker
 from deploy.message import Message
 from schemas.ping import EPOCH
 from streams.forwarder import partition_of
+from streams.ledger.records import DAY_MS
 from tests.benchmarks.drain import MIB, drain, number, say
 from tests.benchmarks.shapes import DAYS, LAST_DAY, SMALL, Filled, messages
 from tests.running import Site, WorkerProcess, wait_until
@@ -62,20 +67,36 @@ MIDNIGHT_RATE = 100.0
 
 
 class Sent(NamedTuple):
-    """A ping: the installation, its day (days since 1970), and when Kafka acknowledged it, by the monotonic clock."""
+    """A ping: the installation, its moment (ms since 1970), and when Kafka acknowledged it, by the monotonic clock."""
 
     scope: str
-    day: int
+    moment: int
     acknowledged: float
 
 
-def _day(message: Message) -> int:
-    return message.timestamp_ms // 86_400_000
-
-
-def _scope(message: Message) -> str:
+def _sent(message: Message, acknowledged: float) -> Sent:
     uuid = (message.key or b"").decode()
-    return f"{uuid}@gitlab.{uuid}.example"
+    return Sent(f"{uuid}@gitlab.{uuid}.example", message.timestamp_ms, acknowledged)
+
+
+def moved(message: Message, to: int, uuid: bytes = b"") -> Message:
+    """The same ping with another moment (ms since 1970), what it tells of its day and the day before moved as well; under another
+    name, if there is one."""
+    value = message.value
+    for back in (0, 1):
+        value = value.replace(_date(message.timestamp_ms - back * DAY_MS), b"day %d" % back)
+    for back in (0, 1):
+        value = value.replace(b"day %d" % back, _date(to - back * DAY_MS))
+    before, told = value.split(b'"recorded_at":"', 1)
+    time_of_day = dt.datetime.fromtimestamp(to / 1000, dt.UTC).strftime("T%H:%M:%SZ").encode()
+    value = before + b'"recorded_at":"' + _date(to) + time_of_day + told[told.index(b'"') :]
+    if uuid:
+        value = value.replace(message.key or b"", uuid)
+    return Message(message.topic, uuid or message.key, value, to)
+
+
+def _date(moment: int) -> bytes:
+    return dt.datetime.fromtimestamp(moment / 1000, dt.UTC).date().isoformat().encode()
 
 
 def send_evenly(bootstrap: str, pings: Sequence[Message], rate: float) -> list[Sent]:
@@ -101,9 +122,9 @@ async def _send_evenly(bootstrap: str, pings: Sequence[Message], rate: float) ->
             )
             waiting.add(acknowledged)
 
-            def note(done: asyncio.Future[object], scope: str = _scope(message), day: int = _day(message)) -> None:
+            def note(done: asyncio.Future[object], message: Message = message) -> None:
                 waiting.discard(done)
-                sent.append(Sent(scope, day, time.monotonic()))
+                sent.append(_sent(message, time.monotonic()))
 
             acknowledged.add_done_callback(note)
         if waiting:
@@ -117,8 +138,8 @@ class Looker:
     def __init__(self, client: Client, last: str) -> None:
         self._client = client
         self._last = last
-        self._seen: dict[str, int] = {}
-        self.first_seen: dict[tuple[str, int], float] = {}
+        self._seen: dict[str, tuple[list[int], list[float]]] = defaultdict(lambda: ([], []))
+        """Of each installation the moments of its newest pings, as they came, and when."""
         self.looks: list[float] = []
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -127,25 +148,29 @@ class Looker:
         """Whether it looks at an installation."""
         return scope < self._last
 
+    def first_seen(self, sent: Sent) -> float | None:
+        """When a ping, or a newer one of the same installation, was there first; None as long as none is."""
+        moments, times = self._seen[sent.scope]
+        at = bisect_left(moments, sent.moment)
+        return times[at] if at < len(moments) else None
+
     def _run(self) -> None:
-        floor = -1
+        floor = 0
         while not self._ended.is_set():
             begun = time.monotonic()
-            found = self._client.query(
-                "SELECT scope_id, max(toInt32(toDate32(recorded_at))) AS day FROM pingstream.ping "
-                "WHERE uuid < {last:String} AND toDate32(recorded_at) >= toDate32({floor:Int32}) GROUP BY scope_id",
+            scopes, newest = self._client.query(
+                "SELECT scope_id, max(toUnixTimestamp64Milli(toDateTime64(recorded_at, 3))) FROM pingstream.ping "
+                "WHERE uuid < {last:String} AND recorded_at >= fromUnixTimestamp64Milli({floor:Int64}) GROUP BY scope_id",
                 parameters={"last": self._last, "floor": floor},
-            ).result_columns
+            ).result_columns or ((), ())  # fmt: skip
             now = time.monotonic()
             self.looks.append(now - begun)
-            if found:
-                for scope, day in zip(*found, strict=True):
-                    before = self._seen.get(scope, -1)
-                    if day > before:
-                        for one in range(max(before + 1, day - 2), day + 1):
-                            self.first_seen[scope, one] = now
-                        self._seen[scope] = day
-                floor = max(max(found[1]) - 2, floor)
+            for scope, moment in zip(scopes, newest, strict=True):
+                moments, times = self._seen[scope]
+                if not moments or moment > moments[-1]:
+                    moments.append(moment)
+                    times.append(now)
+            floor = min(newest, default=floor)
             time.sleep(LOOK)
 
     def __enter__(self) -> Self:
@@ -159,9 +184,14 @@ class Looker:
 
 def latencies(looker: Looker, sent: Sequence[Sent]) -> np.ndarray:
     """Seconds of each ping that is looked for, once all are there."""
-    followed = {(one.scope, one.day): one.acknowledged for one in sent if looker.follows(one.scope)}
-    wait_until(lambda: followed.keys() <= looker.first_seen.keys(), "the figures can be read", PATIENCE, pause=0.2)
-    return np.array([max(looker.first_seen[one] - acknowledged, 0.0) for one, acknowledged in followed.items()])
+    followed = [one for one in sent if looker.follows(one.scope)]
+    wait_until(
+        lambda: all(looker.first_seen(one) is not None for one in followed),
+        "the figures can be read",
+        PATIENCE,
+        pause=0.2,
+    )
+    return np.array([max((looker.first_seen(one) or 0.0) - one.acknowledged, 0.0) for one in followed])
 
 
 @contextmanager
@@ -212,10 +242,12 @@ def figures(console: Console, installations: int, seconds: float) -> None:
     """The part of that name."""
     say(f"making {installations * DAYS:,} pings")
     pings = list(messages(SMALL, installations, Filled(0, 0, 0, [], (0, 0, 0), [])))
-    rng = np.random.default_rng(1)
-    order = np.concatenate([day * installations + rng.permutation(installations) for day in range(DAYS)])
-    pings = [pings[at] for at in order.tolist()]  # those that are looked at come at any time of a day's round
     most = limit(pings[: len(pings) // 2])
+    rng = np.random.default_rng(1)
+    coming = iter(  # those that are looked at come at any time of a round
+        (at, int(number)) for at in range(1, DAYS) for number in at * installations + rng.permutation(installations)
+    )
+    today = int(dt.datetime.combine(LAST_DAY, dt.time(), dt.UTC).timestamp()) * 1000
     table = Table(box=box.SIMPLE, title=f"the limit: {most:,.0f} pings a second of wall time")
     for column in ("of the limit", "pings/s", "p50, s", "p90, s", "p99, s", "most, s", "worker, CPUs", "flushes/s", "s of each", "a look, s"):  # fmt: skip
         table.add_column(column, justify="right")
@@ -223,14 +255,15 @@ def figures(console: Console, installations: int, seconds: float) -> None:
         folder = Path(name)
         with LocalBroker(folder / "kafka", port=0) as broker:
             site = Site(folder, broker)
-            site.send(pings[:installations])  # their first pings make them
+            site.send(moved(one, today) for one in pings[:installations])  # their first pings make them
             with by_default(site, as_of=LAST_DAY.isoformat()) as worker:
                 worker.wait_caught_up(PATIENCE)
-                at = installations
                 for share in SHARES:
                     rate = most * share
-                    some = pings[at : at + int(rate * seconds)]
-                    at += len(some)
+                    some = [
+                        moved(pings[number], today + round * 60_000)
+                        for round, number in islice(coming, int(rate * seconds))
+                    ]
                     say(f"{share:.0%}: {rate:,.0f} pings a second, {len(some):,} of them")
                     with site.tables() as client, Looker(client, f"installation-{FOLLOWED:05d}") as looker:
                         cpu, (count, took), begun = _cpu(worker), _flushes(worker), time.monotonic()
@@ -259,13 +292,7 @@ def midnight(console: Console, scopes: int) -> None:
 
     def copy(at: int, days: int = 0) -> Message:
         body = bodies[at % len(bodies)]
-        uuid = f"copy-{at:06d}"
-        value = body.value.replace(body.key or b"", uuid.encode())
-        if days:
-            shown = [(LAST_DAY.fromordinal(LAST_DAY.toordinal() + days - back)).isoformat().encode() for back in (0, 1)]
-            told = [(LAST_DAY.fromordinal(LAST_DAY.toordinal() - back)).isoformat().encode() for back in (0, 1)]
-            value = value.replace(told[0], b"today").replace(told[1], shown[1]).replace(b"today", shown[0])
-        return Message(body.topic, uuid.encode(), value, body.timestamp_ms + days * 86_400_000)
+        return moved(body, body.timestamp_ms + days * DAY_MS, f"copy-{at:06d}".encode())
 
     today = (LAST_DAY - EPOCH.date()).days
     with tempfile.TemporaryDirectory(prefix="pingstream-latency-") as name, sender() as pool:
