@@ -107,7 +107,7 @@ class BillingSide:
         """Live figures begin anew."""
         self._live = LiveBilling()
 
-    def note(self, books: Mapping[int, Book], folded: Mapping[int, Folded], as_of: int) -> None:
+    def note(self, books: Mapping[int, Book], folded: Mapping[int, Folded], prepared: None, as_of: int) -> None:
         """Nothing beyond what is counted of every message: live figures follow the rows."""
 
     def count_live(self, books: Mapping[int, Book], day: int) -> bool:

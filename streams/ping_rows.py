@@ -58,19 +58,31 @@ def _ping(partition: int, epoch: int, row: PingRow, names: Names) -> tuple[Any, 
     )
 
 
-def plain_block(partition: int, epoch: int, rows: PlainRows) -> pa.Table:
-    """A block of `ping` of plain pings, which report nothing: no counters, no figures, nothing by dimension."""
-    count = len(rows.recorded_at)
-    text = np.frombuffer(rows.text, np.uint8)
+def plain_block(parts: Sequence[tuple[int, int, PlainRows]]) -> pa.Table:
+    """A block of `ping` of plain pings, each part with its partition and that one's epoch. They report nothing: no counters, no
+    figures, nothing by dimension."""
+    rows = [part for _, _, part in parts]
+    lengths = [len(part.recorded_at) for part in rows]
+    count = sum(lengths)
+    told = np.concatenate([part.numbers for part in rows])
+    recorded_at, received_at = (
+        np.concatenate([getattr(part, of) for part in rows]) for of in ("recorded_at", "received_at")
+    )
 
     def texts(of: int) -> pa.Array:
-        starts, ends = np.ascontiguousarray(rows.spans[:, of, 0]), np.ascontiguousarray(rows.spans[:, of, 1])
-        offsets, data = np.empty(count + 1, np.int32), np.empty(int((ends - starts).sum()), np.uint8)
-        gather(text, starts, ends, offsets, data)
+        sizes = [int((part.spans[:, of, 1] - part.spans[:, of, 0]).sum()) for part in rows]
+        offsets, data = np.zeros(count + 1, np.int32), np.empty(sum(sizes), np.uint8)
+        at = size = 0
+        for part, length, nbytes in zip(rows, lengths, sizes, strict=True):
+            starts, ends = np.ascontiguousarray(part.spans[:, of, 0]), np.ascontiguousarray(part.spans[:, of, 1])
+            some = np.empty(length + 1, np.int32)
+            gather(np.frombuffer(part.text, np.uint8), starts, ends, some, data[size : size + nbytes])
+            offsets[at + 1 : at + length + 1] = some[1:] + size
+            at, size = at + length, size + nbytes
         return pa.StringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(data))
 
     def numbers(of: int) -> pa.Array:
-        column = np.ascontiguousarray(rows.numbers[:, of])
+        column = np.ascontiguousarray(told[:, of])
         return pa.array(column, mask=column < 0)
 
     uuid, hostname, edition = texts(UUID), texts(HOSTNAME), texts(EDITION)
@@ -80,8 +92,8 @@ def plain_block(partition: int, epoch: int, rows: PlainRows) -> pa.Table:
         "uuid": uuid,
         "hostname": hostname,
         "namespace_id": pa.repeat("", count),
-        "recorded_at": _moments(rows.recorded_at, pa.timestamp("us", "UTC")),
-        "received_at": _moments(rows.received_at, pa.timestamp("ms", "UTC")),
+        "recorded_at": _moments(recorded_at, pa.timestamp("us", "UTC")),
+        "received_at": _moments(received_at, pa.timestamp("ms", "UTC")),
         "population": pa.repeat(SELF_MANAGED, count),
         "scope_id": pc.binary_join_element_wise(uuid, hostname, "@"),
         "version": texts(VERSION_TEXT),
@@ -93,10 +105,13 @@ def plain_block(partition: int, epoch: int, rows: PlainRows) -> pa.Table:
         "historical_max_users": numbers(HISTORICAL),
         "license_subscription_id": texts(SUBSCRIPTION),
         "license_sha256": _first(texts(SHA256), texts(MD5)),
-        "home": pa.array(np.full(count, partition, np.uint32)),
-        "row_version": pa.array(np.full(count, epoch, np.uint64)),
+        "home": pa.array(np.repeat(np.array([home for home, _, _ in parts], np.uint32), lengths)),
+        "row_version": pa.array(np.repeat(np.array([epoch for _, epoch, _ in parts], np.uint64), lengths)),
     }
-    return pa.table([columns.get(field.name, _nothing(field.type, count)) for field in PING_SCHEMA], PING_SCHEMA)
+    nothing = {
+        kind: _nothing(kind, count) for kind in {field.type for field in PING_SCHEMA if field.name not in columns}
+    }
+    return pa.table([columns.get(field.name, nothing.get(field.type)) for field in PING_SCHEMA], PING_SCHEMA)
 
 
 def _moments(column: npt.NDArray[np.int64], kind: pa.DataType) -> pa.Array:

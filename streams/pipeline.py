@@ -19,6 +19,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Generic, Protocol
 
 import structlog
@@ -205,7 +206,9 @@ class Pipeline(Generic[B, F]):
     async def _gather(self) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._arrived.wait(), IDLE_SECONDS)
-        until = time.monotonic() + self._flush_seconds
+        # What came while the last flush was under way has waited already, but where much is behind it: fuller flushes catch up sooner.
+        came = [came for _, _, came in islice(self._waiting, 1)] if not self._is_far_behind() else []
+        until = min([*came, time.monotonic()]) + self._flush_seconds
         while self._waiting and self._waiting_bytes < self._side.flush_bytes and not self._stopping:
             left = until - time.monotonic()
             if left <= 0:
@@ -214,6 +217,11 @@ class Pipeline(Generic[B, F]):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._arrived.wait(), left)
         self._arrived.clear()
+
+    def _is_far_behind(self) -> bool:
+        """Whether Kafka has much more than what waits here."""
+        newest = {event.message.tp: event.message.offset for event, _, _ in self._waiting}
+        return any(self._source.known_end(tp) - offset > FAR_BEHIND for tp, offset in newest.items())
 
     def _take(self) -> list[Any]:
         """Events for one flush, of the present generation; others were fetched before a rebalance and come again."""
@@ -418,7 +426,7 @@ class Pipeline(Generic[B, F]):
             return
         for event in events:
             event.ack()
-        self._note(records, folded, as_of, started)
+        self._note(records, folded, prepared, as_of, started)
 
     async def _dead_letters(
         self, records: Mapping[TopicPartition, list[Record]], folded: Mapping[int, F]
@@ -465,7 +473,12 @@ class Pipeline(Generic[B, F]):
                 store.put(partition, change.key, change.value)
 
     def _note(
-        self, records: Mapping[TopicPartition, list[Record]], folded: Mapping[int, F], as_of: int, started: float
+        self,
+        records: Mapping[TopicPartition, list[Record]],
+        folded: Mapping[int, F],
+        prepared: Any,
+        as_of: int,
+        started: float,
     ) -> None:
         for tp, some in records.items():
             if some:
@@ -480,7 +493,7 @@ class Pipeline(Generic[B, F]):
         # Read as the transport counts, handled as the ledger does: a batch that was lost between them shows, as does a message
         # that the ledger has left out, or counted twice.
         self._metrics.balance.labels(self._topic).set(sum(self._read.values()) - self._handled)
-        self._side.note(self._books, folded, as_of)
+        self._side.note(self._books, folded, prepared, as_of)
         self._metrics.flush_seconds.observe(time.monotonic() - started)
         self._in_hand_since = None
 

@@ -134,7 +134,7 @@ class RowSink:
         blocks: list[tuple[str, pa.Table]] = []
         if usage.rows:
             blocks.append(("usage_day", figures_block(usage)))
-        of_pings = [plain_block(*one) for one in plain]
+        of_pings = [plain_block(plain)] if plain else []
         if pings:
             of_pings.append(ping_block(pings, names))
         if of_pings:

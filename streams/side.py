@@ -101,7 +101,7 @@ class Side(Protocol, Generic[B, F_contra]):
     def taken_over(self) -> None:
         """The books are others than before: live figures begin anew."""
 
-    def note(self, books: Mapping[int, B], folded: Mapping[int, F_contra], as_of: int) -> None:
+    def note(self, books: Mapping[int, B], folded: Mapping[int, F_contra], prepared: Any, as_of: int) -> None:
         """A flush is done: counts it, and what it touched for the live figures."""
 
     def count_live(self, books: Mapping[int, B], day: int) -> bool:

@@ -11,6 +11,7 @@ from streams.ledger.book import Book, Folded, Rules, UsageRows
 from streams.ledger.live import LiveFigures
 from streams.ledger.names import Names
 from streams.ledger.pseudonym import Pseudonymiser
+from streams.ledger.scope import NEVER
 from streams.rows import RowSink
 from streams.side import LetterRow, WriteState
 
@@ -80,15 +81,19 @@ class UsageSide:
         """Live figures begin anew."""
         self._live = LiveFigures(self._names.is_stage)
 
-    def note(self, books: Mapping[int, Book], folded: Mapping[int, Folded], as_of: int) -> None:
+    def note(self, books: Mapping[int, Book], folded: Mapping[int, Folded], prepared: UsageRows, as_of: int) -> None:
         """Counts a flush, and today's figures of the scopes that it touched."""
-        for partition, done in folded.items():
+        for done in folded.values():
             self._metrics.activities.inc(done.tally.activities)
             self._metrics.unknown_values.inc(done.tally.unknown)
             self._metrics.forgotten_entries.inc(done.tally.forgotten)
-            if books[partition].rolled_to >= as_of:
-                scopes = [scope for scope, _, _ in done.touched]
-                self._live.count(partition, books[partition].directory, scopes, as_of)
+        # Until a partition's rows are of today they are too many, and its scopes are counted when it is idle.
+        last = [
+            last if books[partition].rolled_to >= as_of else NEVER
+            for partition, done in folded.items()
+            for _, _, last in done.touched
+        ]
+        self._live.take(prepared, last, as_of)
 
     def count_live(self, books: Mapping[int, Book], day: int) -> bool:
         """Counts today's figures of scopes that no message has touched today, some at a time. False when none are left."""

@@ -62,37 +62,49 @@ class LiveFigures:
             if known is None or known.day != day:
                 yield scope
 
-    def count(self, partition: int, directory: Directory, scopes: Sequence[Scope], day: int) -> None:
-        """Takes the figures of `day` of a partition's scopes."""
-        active = [scope for scope in scopes if day - WINDOW < scope.ledger.newest]
-        fresh = dict(zip((scope.key for scope in active), self._count(partition, directory, active, day), strict=True))
-        by_population: dict[str, list[tuple[Numbers, Numbers]]] = {}
-        for scope in scopes:
-            key = partition, scope.key
-            now = fresh.get(scope.key, NOTHING)
-            before = self._scopes.get(key)
-            by_population.setdefault(scope.key.population, []).append((before.figures if before else NOTHING, now))
-            self._scopes[key] = _Known(day, now)
-        for population, pairs in by_population.items():
-            before_and_now = zip(*pairs, strict=True)
-            for sign, figures in zip((-1, 1), before_and_now, strict=True):
-                self._add(population, sign, figures)
+    def take(self, rows: UsageRows, last: Sequence[int], day: int) -> None:
+        """Takes the figures of `day` from rows that were counted already; `last`: the day up to which each of their scopes was
+        asked for. Those that were not asked for `day` stay as they are."""
+        if max(last, default=day - 1) < day:
+            return
+        told = zip(rows.shards, rows.scopes, self._of_day(rows, day), last, strict=True)
+        self._replace([(shard, key, figures) for shard, key, figures, end in told if end >= day], day)
 
-    def _count(self, partition: int, directory: Directory, scopes: Sequence[Scope], day: int) -> list[Numbers]:
-        """The figures of each scope."""
+    def count(self, partition: int, directory: Directory, scopes: Sequence[Scope], day: int) -> None:
+        """Counts the figures of `day` of a partition's scopes."""
+        active = [scope for scope in scopes if day - WINDOW < scope.ledger.newest]
         rows = UsageRows()
-        rows.add(directory, [(scope, day, day) for scope in scopes], partition)
+        rows.add(directory, [(scope, day, day) for scope in active], partition)
+        silent = [(partition, scope.key, NOTHING) for scope in scopes if day - WINDOW >= scope.ledger.newest]
+        told = zip(active, self._of_day(rows, day), strict=True)
+        self._replace([*silent, *((partition, scope.key, figures) for scope, figures in told)], day)
+
+    def _of_day(self, rows: UsageRows, day: int) -> list[Numbers]:
+        """The figures of each scope that stands in rows."""
+        found = [NOTHING] * len(rows.scopes)
         if not rows.rows:
-            return [NOTHING] * len(scopes)
-        lengths = np.zeros(len(scopes), np.int64)
-        lengths[np.array(rows.repeats) > 0] = np.concatenate(rows.lengths)  # a day is a row, or none
-        count = rows.figures.length
-        users = rows.figures.mau[:count].astype(np.int64)
-        some = users > 0
-        packed = self._find(rows.figures.name[:count][some]) << USERS_BITS | users[some]
-        ends = np.append(0, np.cumsum(some))[np.append(0, np.cumsum(lengths))].tolist()
-        # Copies, or each would keep all of them in memory.
-        return [packed[start:end].copy() for start, end in pairwise(ends)]
+            return found
+        lengths = np.concatenate(rows.lengths)
+        chosen = np.concatenate(rows.days) == day
+        users = rows.figures.mau[: rows.figures.length].astype(np.int64)
+        some = np.repeat(chosen, lengths) & (users > 0)
+        packed = self._find(rows.figures.name[: rows.figures.length][some]) << USERS_BITS | users[some]
+        owners = np.repeat(np.arange(len(rows.scopes)), rows.repeats)[chosen].tolist()
+        ends = np.append(0, np.cumsum(some))[np.cumsum(lengths)][chosen].tolist()
+        for owner, (start, end) in zip(owners, pairwise([0, *ends]), strict=True):
+            found[owner] = packed[start:end].copy()  # or each would keep all of them in memory
+        return found
+
+    def _replace(self, told: Iterable[tuple[int, ScopeKey, Numbers]], day: int) -> None:
+        """What is known of scopes gives way to this."""
+        by_population: dict[str, list[tuple[Numbers, Numbers]]] = {}
+        for partition, key, now in told:
+            before = self._scopes.get((partition, key))
+            by_population.setdefault(key.population, []).append((before.figures if before else NOTHING, now))
+            self._scopes[partition, key] = _Known(day, now)
+        for population, pairs in by_population.items():
+            for sign, figures in zip((-1, 1), zip(*pairs, strict=True), strict=True):
+                self._add(population, sign, figures)
 
     def _find(self, names: npt.NDArray[np.uint64]) -> Numbers:
         """The columns of names; new ones are made."""

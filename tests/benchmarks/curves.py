@@ -191,7 +191,7 @@ def measure(job: Job) -> Cost:
             marks.append(time.process_time())
             figures_block(rows)
             if done.plain is not None:
-                plain_block(0, 1, done.plain)
+                plain_block([(0, 1, done.plain)])
             marks.append(time.process_time())
             if counts:
                 spent = [so_far + b - a for so_far, a, b in zip(spent, marks, marks[1:], strict=False)]

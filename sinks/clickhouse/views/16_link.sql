@@ -39,7 +39,9 @@ FROM
                 FROM {database}.billing_account FINAL
                 ARRAY JOIN
                     link_kind AS kind_, link_id AS id_, link_subscription AS subscription_id_, link_claimed AS claimed_
-                WHERE cityHash64(if(kind_ = 'namespace_left', 'namespace', kind_), id_) IN (SELECT key FROM {database}.named_id)
+                -- where nobody has named any, no account is read
+                WHERE (SELECT count() FROM (SELECT 1 FROM {database}.named_id LIMIT 1)) > 0
+                    AND cityHash64(if(kind_ = 'namespace_left', 'namespace', kind_), id_) IN (SELECT key FROM {database}.named_id)
             )
             ARRAY JOIN claimed_ AS at
         )

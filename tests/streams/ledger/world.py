@@ -197,7 +197,7 @@ class World:
 def plain_pings(rows: PlainRows) -> list[PingRow]:
     """Rows of plain pings, as the long way has them: they go the way to Arrow, and back."""
     found = []
-    for row in plain_block(0, 1, rows).to_pylist():
+    for row in plain_block([(0, 1, rows)]).to_pylist():
         row["recorded_at"] = micros(row["recorded_at"])
         row["received_at"] = micros(row["received_at"]) // 1000
         own = {name: row[name] for name in PingRow._fields if name in row}
