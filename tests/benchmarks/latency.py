@@ -1,13 +1,16 @@
-"""How long a ping takes: from Kafka's acknowledgement until its figures can be read in ClickHouse; and what midnight costs.
+"""How long a ping takes, from Kafka's acknowledgement until its figures can be read in ClickHouse; what midnight costs; and how
+long a worker takes to take all of the state over.
 
-    python -m tests.benchmarks.latency [--only PART] [--installations N] [--seconds S] [--scopes N]
+    python -m tests.benchmarks.latency [--only PART] [--installations N] [--seconds S] [--scopes N] [--recovered N]
 
     figures   pings of the shape `small` come at 10, 50 and 90 % of the limit, evenly, for S seconds each, all of them of today;
               the limit is the rate at which a worker drains a full topic here, its start and end left out
     midnight  the as-of clock moves on to a day for which nobody has sent anything, with N scopes, while some pings go on
+    recovery  N installations of 50 users have sent pings for RECOVERY_DAYS days; another worker starts, with an empty folder: what
+              it knows is in the changelog, which was not compacted
 
 A worker as it is by default, with the embedded engine; the broker, who sends and who looks are on the same machine. Who looks asks
-every 30 ms for the newest ping of some installations, by the protocol by which `pingstream sql` asks: a ping's row is written
+every 80 ms for the newest ping of some installations, by the protocol by which `pingstream sql` asks: a ping's row is written
 behind its figures, so that they are there when it is. The end of the first answer that has it counts, so half of the time
 from look to look is in every figure. Tables stand on standard output, progress on standard error.
 """
@@ -27,6 +30,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -44,16 +48,16 @@ from deploy.message import Message
 from schemas.ping import EPOCH
 from streams.forwarder import partition_of
 from streams.ledger.records import DAY_MS
-from tests.benchmarks.drain import MIB, drain, number, say
+from tests.benchmarks.drain import MIB, drain, number, say, topic_bytes
 from tests.benchmarks.shapes import DAYS, LAST_DAY, SMALL, Filled, messages
-from tests.running import Site, WorkerProcess, wait_until
+from tests.running import CHANGELOG, Site, WorkerProcess, wait_until
 
 PARTITIONS = 4
 SHARES = (0.1, 0.5, 0.9)
 TICK = 0.01
 """Seconds between two handfuls of pings."""
 
-LOOK = 0.03
+LOOK = 0.08
 """Seconds between two looks at the tables."""
 
 FOLLOWED = 64
@@ -64,6 +68,10 @@ P50, P99, MIDNIGHT_CPU = 0.5, 1.5, 30.0
 """The bars, seconds: at half of the limit, and for all scopes' rows of a new day."""
 
 MIDNIGHT_RATE = 100.0
+RECOVERED = replace(SMALL, users=50)
+RECOVERY_DAYS = 10
+READY_SECONDS = 15.0
+"""The bar without local state, of 20,000 installations."""
 
 
 class Sent(NamedTuple):
@@ -338,18 +346,75 @@ def midnight(console: Console, scopes: int) -> None:
     console.print(table)
 
 
+# ---- recovery ------------------------------------------------------------------------------------------------------------
+
+
+def recovery(console: Console, scopes: int) -> None:
+    """The part of that name."""
+    distinct = 500
+    say(f"making {scopes * RECOVERY_DAYS:,} pings")
+    bodies = list(messages(RECOVERED, distinct, Filled(0, 0, 0, [], (0, 0, 0), [])))[-RECOVERY_DAYS * distinct :]
+
+    def every() -> Iterator[Message]:
+        for day in range(RECOVERY_DAYS):
+            for at in range(scopes):
+                body = bodies[day * distinct + at % distinct]
+                yield moved(body, body.timestamp_ms, f"copy-{at:06d}".encode())
+
+    with tempfile.TemporaryDirectory(prefix="pingstream-latency-") as name:
+        folder = Path(name)
+        with LocalBroker(folder / "kafka", port=0) as broker:
+            site = Site(folder, broker)
+            with site.clickhouse() as server:
+                settings = {
+                    "as_of": LAST_DAY.isoformat(),
+                    "clickhouse": server.found(r"PINGSTREAM_CLICKHOUSE=(http://\S+)"),
+                }
+                site.send(every())
+                say("a worker drains them")
+                drain(site, **settings)
+                written = topic_bytes(broker, CHANGELOG)
+                say("another one starts")
+                begun = time.monotonic()
+                with by_default(site, data_dir=str(folder / "another"), **settings) as worker:
+                    worker.wait_ready(PATIENCE)
+                    ready, spent = time.monotonic() - begun, _cpu(worker)
+                    with site.tables(settings["clickhouse"]) as client:
+                        first_one = next(every())
+                        again = moved(first_one, first_one.timestamp_ms + RECOVERY_DAYS * DAY_MS)
+                        site.send([again])
+                        wait_until(
+                            lambda: number(client, f"SELECT max(toUnixTimestamp64Milli(toDateTime64(recorded_at, 3))) = "
+                                f"{again.timestamp_ms} FROM pingstream.ping") == 1,
+                            "a ping that comes then", PATIENCE,
+                        )  # fmt: skip
+                    first = time.monotonic() - begun
+    table = Table(
+        box=box.SIMPLE, title=f"a start with the state of {scopes:,} installations of {RECOVERED.users} users"
+    )
+    table.add_column("")
+    table.add_column("measured", justify="right")
+    table.add_row("changelog on disk", f"{written / MIB:,.0f} MiB")
+    table.add_row(f"ready after (to reach: {READY_SECONDS:.0f} s)", f"{ready:.1f} s, {spent:.1f} s of CPU")
+    table.add_row("a ping that is sent then can be read after", f"{first:.1f} s")
+    console.print(table)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.latency", description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=("figures", "midnight"))
+    parser.add_argument("--only", choices=("figures", "midnight", "recovery"))
     parser.add_argument("--installations", type=int, default=8_000, help="that send, for figures [8000]")
     parser.add_argument("--seconds", type=float, default=15.0, help="at each rate [15]")
     parser.add_argument("--scopes", type=int, default=100_000, help="at midnight [100000]")
+    parser.add_argument("--recovered", type=int, default=20_000, help="installations whose state is recovered [20000]")
     chosen = parser.parse_args()
     console = Console(width=120)
-    if chosen.only != "midnight":
+    if chosen.only in (None, "figures"):
         figures(console, chosen.installations, chosen.seconds)
-    if chosen.only != "figures":
+    if chosen.only in (None, "midnight"):
         midnight(console, chosen.scopes)
+    if chosen.only in (None, "recovery"):
+        recovery(console, chosen.recovered)
     return 0
 
 

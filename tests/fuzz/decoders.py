@@ -90,7 +90,7 @@ class Desk:
         books, folded = {0: self._book}, {0: done}
         prepared = self._side.prepare(books, folded)
         assert await self._side.write(books, folded, prepared, letters, False, self._write_state, lambda: True)
-        self._side.note(books, folded, AS_OF)
+        self._side.note(books, folded, prepared, AS_OF)
 
     async def _write_state(self, changes: Any) -> None:
         for some in changes.values():
