@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
 
-.PHONY: help setup demo test faults faults-long simulation lint types rooms check bench bench-state bench-billing bench-sizing bench-latency bench-curves bench-peers dashboards dashboard-pictures metrics chart helm lock clean
+.PHONY: help setup demo test faults faults-long simulation lint types rooms check bench bench-state bench-billing bench-sizing bench-latency bench-curves bench-soak bench-peers dashboards dashboard-pictures metrics chart helm lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,8 +19,9 @@ help:
 	@echo "make bench-state  how small state stays, how fast it is counted and recovered, bytes of a ping"
 	@echo "make bench-billing  how fast billing events are drained, and the views over them"
 	@echo "make bench-sizing  what an installation, a user and a ping cost: Kafka, memory, ClickHouse, CPU"
-	@echo "make bench-latency  from Kafka's acknowledgement of a ping to its figures; midnight with 100,000 installations"
+	@echo "make bench-latency  from Kafka's acknowledgement of a ping to its figures; midnight with 100,000 installations; recovery"
 	@echo "make bench-curves  how the cost of a ping grows with installations, users, features, days; draws it for the docs"
+	@echo "make bench-soak  half an hour of pings, the clock going through 60 days: what grows, and whether it is right (MINUTES=30)"
 	@echo "make bench-peers  the same job by Kafka Streams, ClickHouse's Kafka engine and Quix, beside ours (SHAPE=d1 SCALE=0.1 REPEAT=3)"
 	@echo "make dashboards  write Grafana's dashboards (deploy/grafana/dashboards) from the code beside them"
 	@echo "make dashboard-pictures  draw them for the docs, over a fleet's year (some minutes; needs Debian's prometheus)"
@@ -88,6 +89,10 @@ bench-latency: $(STAMP)
 
 bench-curves: $(STAMP)
 	@$(BIN)/python -m tests.benchmarks.curves
+
+MINUTES ?= 30
+bench-soak: $(STAMP)
+	@$(BIN)/python -m tests.benchmarks.soak --minutes $(MINUTES)
 
 bench-peers: $(STAMP)
 	@$(BIN)/python -m tests.benchmarks.peers $(if $(SHAPE),--shape $(SHAPE)) $(if $(SYSTEMS),--systems $(SYSTEMS)) \
