@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,7 +154,10 @@ class Source:
 
     def known_end(self, partition: TopicPartition) -> int:
         """End of the partition as far as fetching, or a look, has shown it."""
-        return max(int(self._app.consumer.highwater(partition) or 0), self._seen.get(partition, 0))
+        fetched = 0
+        with suppress(AssertionError):  # aiokafka's, of a partition that was taken away: what waits may still be of it
+            fetched = int(self._app.consumer.highwater(partition) or 0)
+        return max(fetched, self._seen.get(partition, 0))
 
     def uncommitted(self, topic: str) -> tuple[int, float]:
         """Messages of a topic that are read and not committed, and for how long no commit has moved one of their partitions, s."""

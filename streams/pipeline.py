@@ -19,7 +19,6 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Generic, Protocol
 
 import structlog
@@ -207,8 +206,9 @@ class Pipeline(Generic[B, F]):
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._arrived.wait(), IDLE_SECONDS)
         # What came while the last flush was under way has waited already, but where much is behind it: fuller flushes catch up sooner.
-        came = [came for _, _, came in islice(self._waiting, 1)] if not self._is_far_behind() else []
-        until = min([*came, time.monotonic()]) + self._flush_seconds
+        newest = {event.message.tp: event.message.offset for event, _, _ in self._waiting}
+        waits_since = time.monotonic() if not newest or self._is_far_behind(newest) else self._waiting[0][2]
+        until = waits_since + self._flush_seconds
         while self._waiting and self._waiting_bytes < self._side.flush_bytes and not self._stopping:
             left = until - time.monotonic()
             if left <= 0:
@@ -218,9 +218,8 @@ class Pipeline(Generic[B, F]):
                 await asyncio.wait_for(self._arrived.wait(), left)
         self._arrived.clear()
 
-    def _is_far_behind(self) -> bool:
-        """Whether Kafka has much more than what waits here."""
-        newest = {event.message.tp: event.message.offset for event, _, _ in self._waiting}
+    def _is_far_behind(self, newest: Mapping[TopicPartition, int]) -> bool:
+        """Whether Kafka has much more than up to these offsets."""
         return any(self._source.known_end(tp) - offset > FAR_BEHIND for tp, offset in newest.items())
 
     def _take(self) -> list[Any]:
@@ -416,7 +415,7 @@ class Pipeline(Generic[B, F]):
             for partition, done in folded.items()
             for letter in done.letters
         ]
-        behind = any(self._source.known_end(tp) - some[-1].offset > FAR_BEHIND for tp, some in records.items() if some)
+        behind = self._is_far_behind({tp: some[-1].offset for tp, some in records.items() if some})
         if not await self._side.write(
             self._books, folded, prepared, letters, behind, self._write_state, self._still_ours
         ):

@@ -1,9 +1,12 @@
-"""What the app tells of Faust's recovery."""
+"""What the app tells the pipelines of Kafka and of Faust, and the consumer of the pipelines."""
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 from faust.types import TP
 
 from schemas.settings import Settings
@@ -11,12 +14,37 @@ from sinks.topics import BILLING_EVENTS, USAGE_PINGS
 from streams.app import Lane, StreamsApp
 
 
-async def test_what_is_left_of_a_recovery_is_told_by_topic(tmp_path: Path) -> None:
+def app(folder: Path) -> StreamsApp:
     lanes = [
         Lane(USAGE_PINGS, "usage-pings.rekeyed", 2, "usage"),
         Lane(BILLING_EVENTS, "billing-events.rekeyed", 2, "billing"),
     ]
-    streams = StreamsApp(Settings(_env_file=None, data_dir=tmp_path), lanes)  # type: ignore[call-arg]
+    return StreamsApp(Settings(_env_file=None, data_dir=folder), lanes)  # type: ignore[call-arg]
+
+
+async def test_the_end_of_a_partition_that_was_taken_away_is_what_was_seen_of_it(tmp_path: Path) -> None:
+    streams, gone = app(tmp_path), TP(USAGE_PINGS, 1)
+    thread = streams.app.consumer._thread
+    thread.thread_loop = asyncio.get_running_loop()
+    thread._consumer = thread._create_consumer(loop=thread.thread_loop)
+    with pytest.raises(AssertionError):
+        streams.app.consumer.highwater(gone)
+    source = streams.sources[0]
+    assert source.known_end(gone) == 0
+    source._seen = {gone: 5}
+    assert source.known_end(gone) == 5
+
+
+async def test_topics_without_room_are_those_of_pipelines_that_are_full(tmp_path: Path) -> None:
+    streams = app(tmp_path)
+    assert streams.app.full_topics() == set()
+    usage, billing = streams.sources
+    usage.pipeline, billing.pipeline = SimpleNamespace(has_room=True), SimpleNamespace(has_room=False)  # type: ignore[assignment]
+    assert streams.app.full_topics() == {BILLING_EVENTS, "billing-events.rekeyed"}
+
+
+async def test_what_is_left_of_a_recovery_is_told_by_topic(tmp_path: Path) -> None:
+    streams = app(tmp_path)
     usage, billing = streams.sources
     assert [source.recovery_remaining for source in streams.sources] == [0, 0]
     assert not usage.owns
