@@ -18,45 +18,34 @@ from look to look is in every figure. Tables stand on standard output, progress 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import datetime as dt
-import multiprocessing
 import sys
-import tempfile
 import threading
 import time
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 import psutil
-from aiokafka import AIOKafkaProducer
 from clickhouse_connect.driver.client import Client
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from deploy.kafka.broker import LocalBroker
 from deploy.message import Message
 from schemas.ping import EPOCH
-from streams.forwarder import partition_of
 from streams.ledger.records import DAY_MS
+from tests.benchmarks.arriving import Sent, by_default, endless, limit, moved, new_place, send_evenly, sender
 from tests.benchmarks.drain import MIB, drain, number, say, topic_bytes
 from tests.benchmarks.shapes import DAYS, LAST_DAY, SMALL, Filled, messages
-from tests.running import CHANGELOG, Site, WorkerProcess, wait_until
+from tests.running import CHANGELOG, WorkerProcess, wait_until
 
-PARTITIONS = 4
 SHARES = (0.1, 0.5, 0.9)
-TICK = 0.01
-"""Seconds between two handfuls of pings."""
-
 LOOK = 0.08
 """Seconds between two looks at the tables."""
 
@@ -72,72 +61,6 @@ RECOVERED = replace(SMALL, users=50)
 RECOVERY_DAYS = 10
 READY_SECONDS = 15.0
 """The bar without local state, of 20,000 installations."""
-
-
-class Sent(NamedTuple):
-    """A ping: the installation, its moment (ms since 1970), and when Kafka acknowledged it, by the monotonic clock."""
-
-    scope: str
-    moment: int
-    acknowledged: float
-
-
-def _sent(message: Message, acknowledged: float) -> Sent:
-    uuid = (message.key or b"").decode()
-    return Sent(f"{uuid}@gitlab.{uuid}.example", message.timestamp_ms, acknowledged)
-
-
-def moved(message: Message, to: int, uuid: bytes = b"") -> Message:
-    """The same ping with another moment (ms since 1970), what it tells of its day and the day before moved as well; under another
-    name, if there is one."""
-    value = message.value
-    for back in (0, 1):
-        value = value.replace(_date(message.timestamp_ms - back * DAY_MS), b"day %d" % back)
-    for back in (0, 1):
-        value = value.replace(b"day %d" % back, _date(to - back * DAY_MS))
-    before, told = value.split(b'"recorded_at":"', 1)
-    time_of_day = dt.datetime.fromtimestamp(to / 1000, dt.UTC).strftime("T%H:%M:%SZ").encode()
-    value = before + b'"recorded_at":"' + _date(to) + time_of_day + told[told.index(b'"') :]
-    if uuid:
-        value = value.replace(message.key or b"", uuid)
-    return Message(message.topic, uuid or message.key, value, to)
-
-
-def _date(moment: int) -> bytes:
-    return dt.datetime.fromtimestamp(moment / 1000, dt.UTC).date().isoformat().encode()
-
-
-def send_evenly(bootstrap: str, pings: Sequence[Message], rate: float) -> list[Sent]:
-    """Sends so many a second. In a process of its own."""
-    return asyncio.run(_send_evenly(bootstrap, pings, rate))
-
-
-async def _send_evenly(bootstrap: str, pings: Sequence[Message], rate: float) -> list[Sent]:
-    sent: list[Sent] = []
-    async with AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", max_batch_size=256 * 1024) as producer:
-        begun = time.monotonic()
-        waiting: set[asyncio.Future[object]] = set()
-        for at, message in enumerate(pings):
-            ahead = at / rate - (time.monotonic() - begun)
-            if ahead > 0:
-                await asyncio.sleep(max(ahead, TICK))
-            acknowledged = await producer.send(
-                message.topic,
-                message.value,
-                message.key,
-                partition_of(message.key or b"", PARTITIONS),
-                message.timestamp_ms,
-            )
-            waiting.add(acknowledged)
-
-            def note(done: asyncio.Future[object], message: Message = message) -> None:
-                waiting.discard(done)
-                sent.append(_sent(message, time.monotonic()))
-
-            acknowledged.add_done_callback(note)
-        if waiting:
-            await asyncio.wait(waiting)
-    return sent
 
 
 class Looker:
@@ -202,18 +125,6 @@ def latencies(looker: Looker, sent: Sequence[Sent]) -> np.ndarray:
     return np.array([max((looker.first_seen(one) or 0.0) - one.acknowledged, 0.0) for one in followed])
 
 
-@contextmanager
-def sender() -> Iterator[ProcessPoolExecutor]:
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        yield pool
-
-
-def by_default(site: Site, *program: str, **settings: str) -> WorkerProcess:
-    """Starts a worker that flushes as often as it does by itself, which those of the tests do not."""
-    arguments = [one for one in site.worker_arguments(**settings) if not one.startswith("--flush-seconds")]
-    return WorkerProcess(arguments, site.folder, site.folder / "worker.log", program or ("-m", "deploy.cli.main"))
-
-
 def _cpu(worker: WorkerProcess) -> float:
     spent = psutil.Process(worker.pid).cpu_times()
     return float(spent.user + spent.system)
@@ -232,60 +143,41 @@ def _flushes(worker: WorkerProcess) -> tuple[float, float]:
 # ---- figures -------------------------------------------------------------------------------------------------------------
 
 
-def limit(pings: Sequence[Message]) -> float:
-    """Pings a second of wall time that a worker drains from a full topic."""
-    with tempfile.TemporaryDirectory(prefix="pingstream-latency-") as name:
-        folder = Path(name)
-        with LocalBroker(folder / "kafka", port=0) as broker:
-            site = Site(folder, broker)
-            say("a worker with nothing to do, for comparison")
-            drain(site)  # makes the schema
-            idle = drain(site)
-            site.send(pings)
-            say(f"the limit: draining {len(pings):,} pings")
-            return len(pings) / (drain(site).wall - idle.wall)
-
-
 def figures(console: Console, installations: int, seconds: float) -> None:
     """The part of that name."""
     say(f"making {installations * DAYS:,} pings")
     pings = list(messages(SMALL, installations, Filled(0, 0, 0, [], (0, 0, 0), [])))
     most = limit(pings[: len(pings) // 2])
-    rng = np.random.default_rng(1)
-    coming = iter(  # those that are looked at come at any time of a round
-        (at, int(number)) for at in range(1, DAYS) for number in at * installations + rng.permutation(installations)
-    )
+    # Those that are looked at come at any time of a round. The first round has made the installations.
+    coming = islice(enumerate(endless(installations)), installations, None)
     today = int(dt.datetime.combine(LAST_DAY, dt.time(), dt.UTC).timestamp()) * 1000
     table = Table(box=box.SIMPLE, title=f"the limit: {most:,.0f} pings a second of wall time")
     for column in ("of the limit", "pings/s", "p50, s", "p90, s", "p99, s", "most, s", "worker, CPUs", "flushes/s", "s of each", "a look, s"):  # fmt: skip
         table.add_column(column, justify="right")
-    with tempfile.TemporaryDirectory(prefix="pingstream-latency-") as name, sender() as pool:
-        folder = Path(name)
-        with LocalBroker(folder / "kafka", port=0) as broker:
-            site = Site(folder, broker)
-            site.send(moved(one, today) for one in pings[:installations])  # their first pings make them
-            with by_default(site, as_of=LAST_DAY.isoformat()) as worker:
-                worker.wait_caught_up(PATIENCE)
-                for share in SHARES:
-                    rate = most * share
-                    some = [
-                        moved(pings[number], today + round * 60_000)
-                        for round, number in islice(coming, int(rate * seconds))
-                    ]
-                    say(f"{share:.0%}: {rate:,.0f} pings a second, {len(some):,} of them")
-                    with site.tables() as client, Looker(client, f"installation-{FOLLOWED:05d}") as looker:
-                        cpu, (count, took), begun = _cpu(worker), _flushes(worker), time.monotonic()
-                        sent = pool.submit(send_evenly, broker.bootstrap, some, rate).result()
-                        found = latencies(looker, sent)
-                        wall = time.monotonic() - begun
-                        after, spent = _flushes(worker), _cpu(worker) - cpu
-                    flushes = max(after[0] - count, 1)
-                    p50, p90, p99 = np.percentile(found, [50, 90, 99])
-                    table.add_row(
-                        f"{share:.0%}", f"{len(sent) / (max(s.acknowledged for s in sent) - begun):,.0f}", f"{p50:.2f}", f"{p90:.2f}",
-                        f"{p99:.2f}", f"{found.max():.2f}", f"{spent / wall:.2f}", f"{flushes / wall:.1f}",
-                        f"{(after[1] - took) / flushes:.2f}", f"{np.median(looker.looks):.3f}",
-                    )  # fmt: skip
+    with new_place() as site, sender() as pool:
+        site.send(moved(one, today) for one in pings[:installations])  # their first pings make them
+        with by_default(site, as_of=LAST_DAY.isoformat()) as worker:
+            worker.wait_caught_up(PATIENCE)
+            for share in SHARES:
+                rate = most * share
+                some = [
+                    moved(pings[number], today + at // installations * 60_000)
+                    for at, number in islice(coming, int(rate * seconds))
+                ]
+                say(f"{share:.0%}: {rate:,.0f} pings a second, {len(some):,} of them")
+                with site.tables() as client, Looker(client, f"installation-{FOLLOWED:05d}") as looker:
+                    cpu, (count, took), begun = _cpu(worker), _flushes(worker), time.monotonic()
+                    sent = pool.submit(send_evenly, site.broker.bootstrap, some, rate).result()
+                    found = latencies(looker, sent)
+                    wall = time.monotonic() - begun
+                    after, spent = _flushes(worker), _cpu(worker) - cpu
+                flushes = max(after[0] - count, 1)
+                p50, p90, p99 = np.percentile(found, [50, 90, 99])
+                table.add_row(
+                    f"{share:.0%}", f"{len(sent) / (max(s.acknowledged for s in sent) - begun):,.0f}", f"{p50:.2f}", f"{p90:.2f}",
+                    f"{p99:.2f}", f"{found.max():.2f}", f"{spent / wall:.2f}", f"{flushes / wall:.1f}",
+                    f"{(after[1] - took) / flushes:.2f}", f"{np.median(looker.looks):.3f}",
+                )  # fmt: skip
     table.caption = f"to reach at 50 %: p50 {P50} s, p99 {P99} s"
     console.print(table)
 
@@ -303,39 +195,34 @@ def midnight(console: Console, scopes: int) -> None:
         return moved(body, body.timestamp_ms + days * DAY_MS, f"copy-{at:06d}".encode())
 
     today = (LAST_DAY - EPOCH.date()).days
-    with tempfile.TemporaryDirectory(prefix="pingstream-latency-") as name, sender() as pool:
-        folder = Path(name)
-        clock = folder / "day"
+    with new_place() as site, sender() as pool:
+        clock = site.folder / "day"
         clock.write_text(str(today))
-        with LocalBroker(folder / "kafka", port=0) as broker:
-            site = Site(folder, broker)
-            site.send(map(copy, range(scopes)))
-            say("a worker takes them")
-            with by_default(site, "-m", "tests.clocked", str(clock)) as worker:
-                worker.wait_caught_up(PATIENCE)
-                with site.tables() as client:
+        site.send(map(copy, range(scopes)))
+        say("a worker takes them")
+        with by_default(site, "-m", "tests.clocked", str(clock)) as worker:
+            worker.wait_caught_up(PATIENCE)
+            with site.tables() as client:
 
-                    def there(day: int) -> int:
-                        return number(
-                            client,
-                            f"SELECT uniqExact(scope_id) FROM pingstream.usage_day WHERE as_of = toDate32({day})",
-                        )
+                def there(day: int) -> int:
+                    return number(
+                        client,
+                        f"SELECT uniqExact(scope_id) FROM pingstream.usage_day WHERE as_of = toDate32({day})",
+                    )
 
-                    wait_until(lambda: there(today) >= scopes, "all have a row", PATIENCE, pause=0.5)
-                    time.sleep(5)
-                    resting = psutil.Process(worker.pid).memory_info().rss
-                    going = [
-                        copy(at, 1) for at in np.random.default_rng(1).permutation(int(MIDNIGHT_RATE * 30)).tolist()
-                    ]
-                    say("midnight")
-                    with site.tables() as other, Looker(other, f"copy-{FOLLOWED:06d}") as looker:
-                        cpu, begun = _cpu(worker), time.monotonic()
-                        clock.write_text(str(today + 1))
-                        sending: Future[list[Sent]] = pool.submit(send_evenly, broker.bootstrap, going, MIDNIGHT_RATE)
-                        wait_until(lambda: there(today + 1) >= scopes, "the new day's rows", PATIENCE, pause=0.2)
-                        wall, spent = time.monotonic() - begun, _cpu(worker) - cpu
-                        sent = sending.result()
-                        found = latencies(looker, sent)
+                wait_until(lambda: there(today) >= scopes, "all have a row", PATIENCE, pause=0.5)
+                time.sleep(5)
+                resting = psutil.Process(worker.pid).memory_info().rss
+                going = [copy(at, 1) for at in np.random.default_rng(1).permutation(int(MIDNIGHT_RATE * 30)).tolist()]
+                say("midnight")
+                with site.tables() as other, Looker(other, f"copy-{FOLLOWED:06d}") as looker:
+                    cpu, begun = _cpu(worker), time.monotonic()
+                    clock.write_text(str(today + 1))
+                    sending: Future[list[Sent]] = pool.submit(send_evenly, site.broker.bootstrap, going, MIDNIGHT_RATE)
+                    wait_until(lambda: there(today + 1) >= scopes, "the new day's rows", PATIENCE, pause=0.2)
+                    wall, spent = time.monotonic() - begun, _cpu(worker) - cpu
+                    sent = sending.result()
+                    found = latencies(looker, sent)
     table = Table(box=box.SIMPLE, title=f"midnight with {scopes:,} installations of {SMALL.users} users")
     table.add_column("")
     table.add_column("measured", justify="right")
@@ -361,34 +248,30 @@ def recovery(console: Console, scopes: int) -> None:
                 body = bodies[day * distinct + at % distinct]
                 yield moved(body, body.timestamp_ms, f"copy-{at:06d}".encode())
 
-    with tempfile.TemporaryDirectory(prefix="pingstream-latency-") as name:
-        folder = Path(name)
-        with LocalBroker(folder / "kafka", port=0) as broker:
-            site = Site(folder, broker)
-            with site.clickhouse() as server:
-                settings = {
-                    "as_of": LAST_DAY.isoformat(),
-                    "clickhouse": server.found(r"PINGSTREAM_CLICKHOUSE=(http://\S+)"),
-                }
-                site.send(every())
-                say("a worker drains them")
-                drain(site, **settings)
-                written = topic_bytes(broker, CHANGELOG)
-                say("another one starts")
-                begun = time.monotonic()
-                with by_default(site, data_dir=str(folder / "another"), **settings) as worker:
-                    worker.wait_ready(PATIENCE)
-                    ready, spent = time.monotonic() - begun, _cpu(worker)
-                    with site.tables(settings["clickhouse"]) as client:
-                        first_one = next(every())
-                        again = moved(first_one, first_one.timestamp_ms + RECOVERY_DAYS * DAY_MS)
-                        site.send([again])
-                        wait_until(
-                            lambda: number(client, f"SELECT max(toUnixTimestamp64Milli(toDateTime64(recorded_at, 3))) = "
-                                f"{again.timestamp_ms} FROM pingstream.ping") == 1,
-                            "a ping that comes then", PATIENCE,
-                        )  # fmt: skip
-                    first = time.monotonic() - begun
+    with new_place() as site, site.clickhouse() as server:
+        settings = {
+            "as_of": LAST_DAY.isoformat(),
+            "clickhouse": server.found(r"PINGSTREAM_CLICKHOUSE=(http://\S+)"),
+        }
+        site.send(every())
+        say("a worker drains them")
+        drain(site, **settings)
+        written = topic_bytes(site.broker, CHANGELOG)
+        say("another one starts")
+        begun = time.monotonic()
+        with by_default(site, data_dir=str(site.folder / "another"), **settings) as worker:
+            worker.wait_ready(PATIENCE)
+            ready, spent = time.monotonic() - begun, _cpu(worker)
+            with site.tables(settings["clickhouse"]) as client:
+                first_one = next(every())
+                again = moved(first_one, first_one.timestamp_ms + RECOVERY_DAYS * DAY_MS)
+                site.send([again])
+                wait_until(
+                    lambda: number(client, f"SELECT max(toUnixTimestamp64Milli(toDateTime64(recorded_at, 3))) = "
+                        f"{again.timestamp_ms} FROM pingstream.ping") == 1,
+                    "a ping that comes then", PATIENCE,
+                )  # fmt: skip
+            first = time.monotonic() - begun
     table = Table(
         box=box.SIMPLE, title=f"a start with the state of {scopes:,} installations of {RECOVERED.users} users"
     )

@@ -17,12 +17,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,14 +30,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from deploy.kafka.broker import LocalBroker
 from deploy.message import Message
 from schemas.ping import EPOCH
 from sinks.topics import USAGE_PINGS
 from streams.ledger.kernels import WINDOW
 from streams.ledger.records import DAY_MS
+from tests.benchmarks.arriving import by_default, endless, limit, moved, new_place, send_evenly, sender
 from tests.benchmarks.drain import MIB, number, say, topic_bytes
-from tests.benchmarks.latency import FOLLOWED, PATIENCE, by_default, limit, moved, send_evenly, sender
+from tests.benchmarks.latency import FOLLOWED, PATIENCE
 from tests.benchmarks.shapes import DAYS, LAST_DAY, SMALL, Filled, messages
 from tests.running import CHANGELOG, Site, WorkerProcess
 
@@ -122,15 +120,6 @@ def day_of_pings(bodies: list[Message], day: int, count: int, turn: Iterator[int
     return [moved(bodies[next(turn)], day * DAY_MS + at * step) for at in range(count)]
 
 
-def endless(installations: int) -> Iterator[int]:
-    """Numbers of pings: all installations in another order each round, with other pings than before."""
-    rng = np.random.default_rng(1)
-    turn = 0
-    while True:
-        yield from (turn % DAYS * installations + rng.permutation(installations)).tolist()
-        turn += 1
-
-
 def compare(client: Client, expected: Expected, last: int) -> int:
     """Holds the tables against what is expected; gives how many figures that were.
 
@@ -162,39 +151,36 @@ def soak(console: Console, minutes: float, days: int, installations: int, share:
     say(f"{days} days of {seconds:.0f} s, {rate:,.0f} pings a second, {count:,} a day")
     followed = f"installation-{FOLLOWED:05d}".encode()
     expected, notes, turn = Expected(), Notes(), endless(installations)
-    with tempfile.TemporaryDirectory(prefix="pingstream-soak-") as name, sender() as pool:
-        folder = Path(name)
-        clock = folder / "day"
+    with new_place() as site, sender() as pool:
+        clock = site.folder / "day"
         clock.write_text(str(FIRST))
-        with LocalBroker(folder / "kafka", port=0) as broker:
-            site = Site(folder, broker)
-            site.send([])
-            with by_default(site, "-m", "tests.clocked", str(clock)) as worker:
-                worker.wait_ready(PATIENCE)
-                with site.tables() as client:
-                    pings = day_of_pings(bodies, FIRST, count, turn)
-                    for day in range(FIRST, FIRST + days):
-                        clock.write_text(str(day))
-                        ends = time.monotonic() + seconds
-                        sending = pool.submit(send_evenly, broker.bootstrap, pings, rate)
-                        for ping in pings:
-                            if (ping.key or b"") < followed:
-                                expected.take(ping)
-                        if day + 1 < FIRST + days:
-                            pings = day_of_pings(bodies, day + 1, count, turn)
-                        while not sending.done() or time.monotonic() < ends:
-                            notes.look(site, worker, client)
-                            time.sleep(min(EVERY, max(0.1, ends - time.monotonic())))
-                        sending.result()
-                        say(
-                            f"day {day - FIRST + 1} of {days}: "
-                            + ", ".join(f"{k} {v[-1]:,.0f}" for k, v in notes.seen.items())
-                        )
-                    worker.wait_caught_up(PATIENCE)
-                    time.sleep(3)
-                    notes.look(site, worker, client)
-                    outcomes = worker.outcomes()
-                    checked = compare(client, expected, FIRST + days - 1)
+        site.send([])
+        with by_default(site, "-m", "tests.clocked", str(clock)) as worker:
+            worker.wait_ready(PATIENCE)
+            with site.tables() as client:
+                pings = day_of_pings(bodies, FIRST, count, turn)
+                for day in range(FIRST, FIRST + days):
+                    clock.write_text(str(day))
+                    ends = time.monotonic() + seconds
+                    sending = pool.submit(send_evenly, site.broker.bootstrap, pings, rate)
+                    for ping in pings:
+                        if (ping.key or b"") < followed:
+                            expected.take(ping)
+                    if day + 1 < FIRST + days:
+                        pings = day_of_pings(bodies, day + 1, count, turn)
+                    while not sending.done() or time.monotonic() < ends:
+                        notes.look(site, worker, client)
+                        time.sleep(min(EVERY, max(0.1, ends - time.monotonic())))
+                    sending.result()
+                    say(
+                        f"day {day - FIRST + 1} of {days}: "
+                        + ", ".join(f"{k} {v[-1]:,.0f}" for k, v in notes.seen.items())
+                    )
+                worker.wait_caught_up(PATIENCE)
+                time.sleep(3)
+                notes.look(site, worker, client)
+                outcomes = worker.outcomes()
+                checked = compare(client, expected, FIRST + days - 1)
     if outcomes[USAGE_PINGS, "applied"] != days * count:
         sys.exit(f"{outcomes[USAGE_PINGS, 'applied']:,} pings were applied of {days * count:,}: {dict(outcomes)}")
     table = notes.table()
