@@ -31,6 +31,9 @@ CHANGELOG_CONFIG = {
     "max.message.bytes": str(2 * 1024 * 1024),
 }
 
+RECOVERY_BATCHES = 2
+"""Fetched batches of a changelog that wait to be kept. For 1 Faust goes another way."""
+
 
 def changelog_config(settings: Settings) -> dict[str, str]:
     """Configuration of a changelog, by Kafka's names."""
@@ -68,6 +71,7 @@ class Source:
             key_type=bytes,
             value_type=bytes,
             partitions=lane.partitions,
+            recovery_buffer_size=RECOVERY_BATCHES,
             extra_topic_configs=config,
         )
         self.table.on_recover(self._on_recovered)

@@ -49,29 +49,35 @@ class Store(memory.Store):  # type: ignore[misc]
     def apply_changelog_batch(
         self, batch: Iterable[EventT], to_key: Callable[[Any], Any], to_value: Callable[[Any], Any]
     ) -> None:
-        """Takes recovered records; one that is older than what is there stays out."""
+        """Takes recovered records, see `streams.transport`; one that is older than what is there stays out."""
         if self.recovering_since is None:
             self.recovering_since = time.monotonic()
         for event in batch:
-            self.recovered += 1
             message = event.message
-            key, value, partition = message.key, message.value, message.partition
-            values = self._partitions[partition]
-            self.ends[partition] = message.offset + 1
-            known = values.get(key)
+            self.recovered += len(message.value)
+            self.ends[message.partition] = message.offset + 1
+            self._recover(message.partition, message.value)
+
+    def _recover(self, partition: int, records: Iterable[Any]) -> None:
+        values, overtaken, late = self._partitions[partition], self.overtaken[partition], self.late[partition]
+        newest = self._epochs.get(partition, b"")
+        for record in records:
+            key, value = record.key, record.value
             if value is None:
                 continue
+            known = values.get(key)
             if known is not None and value[VERSION] < known[VERSION]:
-                self.overtaken[partition][key] = known
+                overtaken[key] = known
+                continue
+            values[key] = value
+            overtaken.pop(key, None)
+            epoch = value[EPOCH]
+            if epoch < newest:
+                late.add(key)
             else:
-                values[key] = value
-                self.overtaken[partition].pop(key, None)
-                newest = self._epochs.get(partition, b"")
-                if value[EPOCH] < newest:
-                    self.late[partition].add(key)
-                else:
-                    self.late[partition].discard(key)
-                    self._epochs[partition] = value[EPOCH]
+                late.discard(key)
+                newest = epoch
+        self._epochs[partition] = newest
 
     def end_recovery(self) -> tuple[int, float]:
         """Records that were recovered, and seconds since the first of them; the count begins anew."""

@@ -3,8 +3,8 @@
 Registered by entry point under the scheme `pingstream`: `faust.App(broker="pingstream://127.0.0.1:9092")`.
 
 An agent gets one event for each fetched batch of one source partition: `event.message.value` is the list of its records,
-contiguous with the batch before; `event.message.offset` is the last one's. Changelog topics keep Faust's ordinary way,
-a message a record, so recovery is Faust's own.
+contiguous with the batch before; `event.message.offset` is the last one's. So does a table's store for each fetched batch of a
+changelog; recovery, which counts in offsets, is Faust's own.
 """
 
 from __future__ import annotations

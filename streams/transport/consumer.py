@@ -161,7 +161,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
     # ---- one event a batch, without holes -----------------------------------------------------------------------------
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
-        """Yields changelog records one by one and source records by the batch."""
+        """Yields records by the batch: those of a changelog as they come, those of a source without holes."""
         records, active = await self._wait_next_records(timeout)
         if records is None or self.should_stop:
             return
@@ -179,10 +179,9 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
                 continue  # of a paused partition: a source's position is put right below, as a hole
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
             if self._is_changelog_tp(tp):
-                for record in batch:
-                    if not self.flow_active or self.app.consumer_generation_id != generation:
-                        return
-                    yield tp, self._to_message(tp, record)
+                message = self._to_message(tp, batch[-1])
+                message.key, message.value = None, batch
+                yield tp, message
             elif contiguous := await self._contiguous(tp, batch, generation):
                 message = self._to_message(tp, contiguous[-1])
                 message.key, message.value = None, self.delivery.deliver(tp, contiguous)

@@ -6,7 +6,6 @@ import datetime as dt
 from collections import Counter, defaultdict
 from functools import lru_cache
 from itertools import islice
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from streams.ledger.redaction import redact
 from streams.ledger.state import HEADER
 from tests.oracle.billing import BillingExpected
 from tests.simulation.clickhouse import TABLES
-from tests.simulation.consumer import SimulatedTable
+from tests.simulation.consumer import SimulatedTable, fetched
 from tests.simulation.run import Outcome, run
 from tests.simulation.worker import pseudonymiser, rules
 from tests.simulation.world import World, expected, make, source_logs
@@ -208,9 +207,7 @@ def wrong_state(outcome: Outcome) -> list[str]:
     identities = 0
     known_from: dict[tuple[str, str, int], int] = {}  # days before it have left the state: their rows are final
     for partition, log in enumerate(_changelog(outcome)):
-        store.apply_changelog_batch(
-            [SimpleNamespace(message=record) for record in log], lambda key: key, lambda value: value
-        )
+        store.apply_changelog_batch([fetched(partition, log)], lambda key: key, lambda value: value)
         values = store.of_partition(partition)
         if of_billing:
             account = billing.Book(partition, values, rules(lane))

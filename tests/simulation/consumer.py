@@ -345,9 +345,7 @@ class Member:
                 )
                 if self.app.consumer_generation_id != generation:
                     return
-                self.store.apply_changelog_batch(
-                    [SimpleNamespace(message=record) for record in records], lambda key: key, lambda value: value
-                )
+                self.store.apply_changelog_batch([fetched(tp.partition, records)], lambda key: key, lambda value: value)
                 self._read_to[tp.partition] = at + len(records)
         if self.app.consumer_generation_id != generation:
             return
@@ -360,3 +358,10 @@ class Member:
         await self.consumer.perform_seek()
         if self.app.consumer_generation_id == generation:
             self.consumer.resume_flow()
+
+
+def fetched(partition: int, records: list[Any]) -> Any:
+    """Records of a changelog's partition as the event that Faust hands to a store."""
+    return SimpleNamespace(
+        message=SimpleNamespace(partition=partition, value=records, offset=records[-1].offset if records else -1)
+    )

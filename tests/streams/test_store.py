@@ -31,11 +31,14 @@ def value(epoch: int, revision: int, body: bytes = b"") -> bytes:
 
 
 def recover(store: Store, *records: tuple[int, bytes, bytes | None]) -> None:
-    """Hands (partition, key, value) to the store as Faust's recovery does."""
-    events: list[Any] = [
-        SimpleNamespace(message=SimpleNamespace(topic=TOPIC, partition=partition, key=key, value=some, offset=offset))
-        for offset, (partition, key, some) in enumerate(records)
-    ]
+    """Hands (partition, key, value) to the store as Faust's recovery does: runs of one partition as an event each."""
+    numbered = [(*record, offset) for offset, record in enumerate(records)]
+    events: list[Any] = []
+    for partition, run in itertools.groupby(numbered, key=lambda record: record[0]):
+        batch = [SimpleNamespace(key=key, value=some, offset=offset) for _, key, some, offset in run]
+        events.append(
+            SimpleNamespace(message=SimpleNamespace(partition=partition, value=batch, offset=batch[-1].offset))
+        )
     store.apply_changelog_batch(events, to_key=lambda key: key, to_value=lambda some: some)
 
 
