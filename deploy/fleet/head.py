@@ -33,7 +33,7 @@ def head(profile: Profile, day: int, recorded_at: str, registered: int, most_use
     if profile.seats:
         fields |= _licence(profile, day, registered, most_users)
     if profile.fails:
-        _fail(fields, day)
+        _fail(fields, day + profile.moment)  # each on days of its own
     return fields
 
 
