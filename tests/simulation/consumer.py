@@ -104,8 +104,9 @@ class SimulatedConsumer(BatchConsumer):
     def assignment(self) -> set[TP]:
         return self._assigned
 
-    def highwater(self, tp: TP) -> int:
-        return self._highwaters.get(tp, 0)
+    def highwater(self, tp: TP) -> int | None:
+        assert tp in self._assigned, "Partition is not assigned"  # as aiokafka
+        return self._highwaters.get(tp)
 
     async def earliest_offsets(self, *tps: TP) -> Mapping[TP, int]:
         return await self._ask(lambda: dict.fromkeys(tps, 0))
