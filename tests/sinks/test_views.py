@@ -323,6 +323,22 @@ def test_users_by_is_valid_as_reported_figures_are(base: Base) -> None:
     assert dict(base.rows("kpi_users_by", "as_of, users", where)) == span(10, 11, 3) | {12: 7} | span(13, 39, 4)
 
 
+def test_a_ping_that_was_written_twice_counts_once_before_it_is_merged(base: Base) -> None:
+    """An insert whose answer was lost is made again: rows of one version; and a later owner writes them with a newer one."""
+    base.client.command(f"SYSTEM STOP MERGES {base.database}.ping")
+    for row_version, users in ((1, 9), (2, 5), (2, 5)):
+        told = {"users_by": {("persona", "dev"): users}, "registered_users": users, "row_version": row_version}
+        base.ping(10, figures={"": users, "create": 1}, **told)
+        base.ping(12, figures={"": users + 1, "create": 0}, **told)
+    assert base.client.query(f"SELECT count() FROM {base.database}.ping").first_row == (6,)
+    assert base.reported() == {"": span(10, 11, 5) | span(12, 39, 6), "create": span(10, 11, 1) | {12: 0}}
+    assert dict(base.rows("kpi_mau", "as_of, mau")) == span(10, 11, 5) | span(12, 39, 6)
+    assert dict(base.rows("kpi_smau", "as_of, smau")) == {10: 1, 11: 1, 12: 0}
+    for view, users in (("users_by", "users"), ("kpi_users_by", "users"), ("kpi_user_count", "users")):
+        assert dict(base.rows(view, f"as_of, {users}")) == span(10, 39, 5), view
+    base.client.command(f"SYSTEM START MERGES {base.database}.ping")
+
+
 # Populations
 
 

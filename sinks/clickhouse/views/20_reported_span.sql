@@ -10,11 +10,12 @@ SELECT
     told.uuid AS uuid,
     told.hostname AS hostname,
     told.namespace_id AS namespace_id,
-    told.recorded_at AS recorded_at
+    told.recorded_at AS recorded_at,
+    told.row_version AS row_version
 FROM
 (
     SELECT
-        population, scope_id, home, uuid, hostname, namespace_id, recorded_at,
+        population, scope_id, home, uuid, hostname, namespace_id, recorded_at, row_version,
         toDate32(recorded_at) AS day,
         -- a ping that is followed on the same day gets no day at all
         leadInFrame(toDate32(recorded_at), 1, toDate32(recorded_at) + 28) OVER

@@ -13,20 +13,23 @@ SELECT
 FROM
 (
     SELECT
-        uuid, hostname, namespace_id, recorded_at,
+        uuid, hostname, namespace_id, recorded_at, row_version,
         arrayFilter((name, users) -> users > 0, reported_names, reported_mau) AS names,
         arrayFilter(users -> users > 0, reported_mau) AS mau
-    FROM {database}.ping FINAL
+    FROM {database}.ping
     WHERE reports AND (SELECT max(reports) FROM {database}.ping)
 ) AS ping
 INNER JOIN
 (
-    SELECT day_ AS as_of, population, scope_id, uuid, hostname, namespace_id, recorded_at
+    SELECT day_ AS as_of, population, scope_id, uuid, hostname, namespace_id, recorded_at, row_version
     FROM {database}.reported_span
     ARRAY JOIN arrayMap(i -> first_day + i, range(toUInt32(greatest(dateDiff('day', first_day, last_day) + 1, 0)))) AS day_
 ) AS day
     ON ping.uuid = day.uuid AND ping.hostname = day.hostname
     AND ping.namespace_id = day.namespace_id AND ping.recorded_at = day.recorded_at
+    AND ping.row_version = day.row_version
+    -- rows of one version that are not merged yet
+LIMIT 1 BY as_of, population, scope_id
 UNION ALL
 SELECT
     as_of,
@@ -46,17 +49,17 @@ FROM
     FROM
     (
         SELECT
-            uuid, hostname, namespace_id, recorded_at,
+            uuid, hostname, namespace_id, recorded_at, row_version,
             arrayFilter((name, users) -> users > 0, reported_names, reported_mau) AS above_0,
             arrayFilter((name, users) -> users = 0, reported_names, reported_mau) AS at_0
-        FROM {database}.ping FINAL
+        FROM {database}.ping
         WHERE reports AND (SELECT max(reports) FROM {database}.ping)
     ) AS ping
     INNER JOIN
     (
         SELECT
             as_of_ AS as_of, population, scope_id, before_ AS before,
-            uuid, hostname, namespace_id, recorded_at
+            uuid, hostname, namespace_id, recorded_at, row_version
         FROM {database}.reported_span
         ARRAY JOIN [first_day, next_day] AS as_of_, [false, true] AS before_
         -- before: it was valid on the day before the next ping's; else it had expired by then
@@ -64,6 +67,7 @@ FROM
     ) AS turn
         ON ping.uuid = turn.uuid AND ping.hostname = turn.hostname
         AND ping.namespace_id = turn.namespace_id AND ping.recorded_at = turn.recorded_at
+        AND ping.row_version = turn.row_version
     GROUP BY as_of, population, scope_id
 )
 WHERE notEmpty(fallen)

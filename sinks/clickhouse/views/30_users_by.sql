@@ -15,17 +15,19 @@ FROM
         ping.users_by_dimension AS dimensions, ping.users_by_value AS named, ping.users_by_users AS counted
     FROM
     (
-        SELECT uuid, hostname, namespace_id, recorded_at, users_by_dimension, users_by_value, users_by_users
-        FROM {database}.ping FINAL
+        SELECT uuid, hostname, namespace_id, recorded_at, row_version, users_by_dimension, users_by_value, users_by_users
+        FROM {database}.ping
         WHERE has_users_by
     ) AS ping
     INNER JOIN
     (
-        SELECT day_ AS as_of, population, scope_id, uuid, hostname, namespace_id, recorded_at
+        SELECT day_ AS as_of, population, scope_id, uuid, hostname, namespace_id, recorded_at, row_version
         FROM {database}.users_by_span
         ARRAY JOIN arrayMap(i -> first_day + i, range(toUInt32(greatest(dateDiff('day', first_day, last_day) + 1, 0)))) AS day_
     ) AS day
         ON ping.uuid = day.uuid AND ping.hostname = day.hostname
         AND ping.namespace_id = day.namespace_id AND ping.recorded_at = day.recorded_at
+        AND ping.row_version = day.row_version
+    LIMIT 1 BY as_of, population, scope_id
 )
 ARRAY JOIN dimensions AS dimension_, named AS value_, counted AS users_
