@@ -1,11 +1,12 @@
 """How fast one worker drains billing events, how fast the views over them are, what they cost on disk.
 
-    python -m tests.benchmarks.billing [--accounts N] [--late F]
+    python -m tests.benchmarks.billing [--accounts N] [--late F] [--pings N]
 
 The events are a fleet's of 18 months, some 11 an account, in the order in which they occurred but for a share that comes up to
 120 days late; 100,000 accounts make 1.1 million. Bars: 20,000 events a second of CPU, everything included. Views that add up:
 one day under 0.3 s, a year of days under 5 s; views by account: one day of all accounts under 1 s, one account for a year under
-0.3 s. Each query is the best of three, its result taken whole.
+0.3 s. Those by account are timed twice: without pings, and beside N pings of installations that name a subscription each, as
+accounts are joined to their usage then. Each query is the best of three, its result taken whole.
 
 A table stands on standard output, progress on standard error. It is a benchmark, not a test: a missed bar is shown and fails
 nothing. Machines differ, and one machine from minute to minute: the speed is given beside that of reading the same events and
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import json
 import sys
 import tempfile
 import time
@@ -30,6 +32,7 @@ from rich.table import Table
 from deploy.fleet import Fleet, FleetSpec
 from deploy.kafka.broker import LocalBroker
 from deploy.message import Message
+from sinks.topics import USAGE_PINGS
 from streams.ledger.billing.reading import read_events
 from tests.benchmarks.drain import LOOP_SECONDS, MIB, drain, number, say, topic_bytes
 from tests.benchmarks.shapes import LAST_DAY
@@ -47,6 +50,8 @@ BY_ACCOUNT = ("account_kpi", "kpi_seat_utilization", "kpi_account_usage", "kpi_s
 TABLES = ("billing_account", "billing_subscription", "billing_cell")
 
 YEAR_AGO = LAST_DAY - dt.timedelta(364)
+PING_DAYS = 50
+"""Each installation sends a ping on so many days up to the last."""
 
 
 def events(spec: FleetSpec, samples: list[bytes]) -> Iterator[Message]:
@@ -55,6 +60,24 @@ def events(spec: FleetSpec, samples: list[bytes]) -> Iterator[Message]:
         if len(samples) < SAMPLES:
             samples.append(message.value or b"")
         yield message
+
+
+def naming_pings(pings: int, samples: list[bytes]) -> Iterator[Message]:
+    """Pings of installations that name a subscription of the sampled events, each its own."""
+    told = (json.loads(sample).get("subscription") for sample in samples)
+    subscriptions = list(dict.fromkeys(one["subscription_id"] for one in told if one))
+    for day in range(PING_DAYS):
+        date = LAST_DAY - dt.timedelta(PING_DAYS - 1 - day)
+        moment = dt.datetime.combine(date, dt.time(8), dt.UTC)
+        for which in range(pings // PING_DAYS):
+            value = {
+                "uuid": f"installation-{which:06d}", "hostname": f"gitlab.{which}.example",
+                "recorded_at": moment.isoformat(), "license_subscription_id": subscriptions[which % len(subscriptions)],
+                "license_billable_users": 10, "historical_max_users": 12,
+                "activity": [{"date": date.isoformat(), "stage": "create", "feature": "wiki", "users": [which, which + 1]}],
+            }  # fmt: skip
+            key = str(value["uuid"]).encode()
+            yield Message(USAGE_PINGS, key, json.dumps(value).encode(), int(moment.timestamp() * 1000))
 
 
 def reading_speed(samples: list[bytes]) -> float:
@@ -78,15 +101,15 @@ def best(client: Client, query: str) -> tuple[float, int]:
     return min(times), rows
 
 
-def time_views(client: Client, table: Table) -> None:
-    """A line for each view and way of asking."""
+def time_views(client: Client, table: Table, owner: str, *, by_account_alone: bool = False) -> None:
+    """A line for each view and way of asking; `owner`: where the account that is asked for stands first."""
     day, year = f"as_of = '{LAST_DAY}'", f"as_of BETWEEN '{YEAR_AGO}' AND '{LAST_DAY}'"
-    busy = client.query(
-        "SELECT account_id FROM pingstream.billing_account FINAL ORDER BY length(movement_event) DESC LIMIT 1"
-    ).first_row[0]
+    busy = client.query(f"SELECT account_id FROM pingstream.{owner} LIMIT 1").first_row[0]
     of_one = f"{year} AND account_id = '{busy}'"
     asked = [
-        (view, name, where, bar) for view in ADDING for name, where, bar in (("a day", day, 0.3), ("a year", year, 5.0))
+        (view, name, where, bar)
+        for view in (() if by_account_alone else ADDING)
+        for name, where, bar in (("a day", day, 0.3), ("a year", year, 5.0))
     ]
     asked += [
         (view, name, where, bar)
@@ -103,6 +126,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="How fast one worker drains billing events, and the views over them.")
     parser.add_argument("--accounts", type=int, default=100_000)
     parser.add_argument("--late", type=float, default=0.05, help="share of events that come up to 120 days late")
+    parser.add_argument("--pings", type=int, default=50_000, help="that name subscriptions, for the views by account")
     chosen = parser.parse_args()
     spec = FleetSpec(
         last_day=LAST_DAY, days=1, seed=1, installations=0, groups=0, accounts=chosen.accounts, billing_days=BILLING_DAYS,
@@ -142,7 +166,17 @@ def main() -> None:
                     size = number(client, f"SELECT sum(bytes_on_disk) {parts} = '{one}'")
                     stored = number(client, f"SELECT sum(rows) {parts} = '{one}'")
                     table.add_row(one, "on disk", f"{size / MIB:,.1f} MiB", "", f"{rows:,} rows, {stored:,} stored")
-                time_views(client, table)
+                time_views(client, table, "billing_account FINAL ORDER BY length(movement_event) DESC")
+            say(f"draining {chosen.pings:,} pings that name subscriptions")
+            site.send(naming_pings(chosen.pings, samples))
+            drain(site, flush_seconds="0.25")
+            with site.tables() as client:
+                linked = number(client, "SELECT uniqExact(account_id) FROM pingstream.scope_link")
+                if not linked:
+                    sys.exit("no installation is linked to an account")
+                table.add_section()
+                table.add_row("beside pings", f"{chosen.pings:,}", "", "", f"of {linked:,} accounts")
+                time_views(client, table, "scope_link", by_account_alone=True)
     Console(width=120).print(table)
 
 
