@@ -5,10 +5,27 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable
 
-from aiohttp import web
+from aiohttp import HttpVersion11, hdrs, web
 
 from schemas.settings import Settings
 from sinks.prometheus import Metrics
+
+_PAGES = ("/metrics", "/healthz", "/readyz")
+
+
+async def expected(request: web.Request) -> None:
+    """Tells who waits for it before a body to go on. aiohttp's own fails where something else is expected that is no UTF-8."""
+    if request.version == HttpVersion11:
+        if request.headers.get(hdrs.EXPECT, "").lower() != "100-continue":
+            raise web.HTTPExpectationFailed
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the answer has not begun
+
+
+async def _elsewhere(request: web.Request) -> web.Response:
+    if request.path in _PAGES:
+        raise web.HTTPMethodNotAllowed(request.method, (hdrs.METH_GET, hdrs.METH_HEAD))
+    raise web.HTTPNotFound
 
 
 class Web:
@@ -30,9 +47,9 @@ class Web:
         self._not_ready = not_ready
         self._refresh = refresh
         app = web.Application()
-        app.router.add_get("/metrics", self._page)
-        app.router.add_get("/healthz", self._health)
-        app.router.add_get("/readyz", self._ready)
+        for path, page in zip(_PAGES, (self._page, self._health, self._ready), strict=True):
+            app.router.add_get(path, page, expect_handler=expected)
+        app.router.add_route("*", "/{path:.*}", _elsewhere, expect_handler=expected)
         self._runner = web.AppRunner(app, access_log=None)
         self.address = ""
 
@@ -67,7 +84,8 @@ class Web:
         token = self._settings.web_token
         if token is not None:
             wanted = f"Bearer {token.get_secret_value()}"
-            if not hmac.compare_digest(request.headers.get("Authorization", "").encode(), wanted.encode()):
+            given = request.headers.get("Authorization", "").encode(errors="surrogatepass")
+            if not hmac.compare_digest(given, wanted.encode()):
                 return web.Response(
                     text="the token is missing or wrong: Authorization: Bearer <PINGSTREAM_WEB_TOKEN>\n",
                     status=401,

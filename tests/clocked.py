@@ -12,7 +12,15 @@ from streams.clock import AsOfClock
 def run() -> None:
     """Runs the command of the arguments behind the file, which holds a day number."""
     file = Path(sys.argv.pop(1))
-    AsOfClock.day = lambda self: int(file.read_text())  # type: ignore[method-assign]
+    day = int(file.read_text())
+
+    def today(_: AsOfClock) -> int:
+        nonlocal day
+        text = file.read_text()  # empty while it is written anew
+        day = int(text) if text else day
+        return day
+
+    AsOfClock.day = today  # type: ignore[method-assign]
     main()
 
 

@@ -35,6 +35,7 @@ from deploy.clickhouse.errors import EngineError, http_status
 from deploy.clickhouse.request import Order, authenticate, read_order, statement_and_data
 from deploy.clickhouse.session import Answer, Session, kill
 from sinks.clickhouse.connection import Engine, open_engine
+from streams.web import expected
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -141,7 +142,7 @@ class Door:
         try:
             self._loop = asyncio.get_running_loop()
             app = web.Application()
-            app.router.add_route("*", "/{path:.*}", self._handle)
+            app.router.add_route("*", "/{path:.*}", self._handle, expect_handler=expected)
             runner = web.AppRunner(
                 app,
                 access_log=None,

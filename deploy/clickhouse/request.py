@@ -99,7 +99,7 @@ def authenticate(request: web.Request, password: str | None) -> None:
     if password is None:
         return
     user, given = _credentials(request)
-    if not (hmac.compare_digest(given.encode(), password.encode()) and user == "default"):
+    if not (hmac.compare_digest(given.encode(errors="surrogatepass"), password.encode()) and user == "default"):
         raise EngineError.of(
             516,
             "AUTHENTICATION_FAILED",

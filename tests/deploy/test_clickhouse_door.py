@@ -6,6 +6,7 @@ import datetime as dt
 import gzip
 import http.client
 import json
+import socket
 import struct
 import threading
 import time
@@ -215,6 +216,23 @@ def test_health(door: Door) -> None:
         reply = call(door, method="GET", path=path, key=None)
         assert (reply.status, reply.text) == (200, "Ok.\n")
     assert call(door, method="GET", path="/nothing").status == 404
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        (b"Expect: \x80", b"417"),
+        (b"Expect: 100-continue", b"100"),
+        (b"X-ClickHouse-Key: \x80", b"403"),
+        (b"Authorization: Bearer \x80", b"403"),
+    ],
+)
+def test_headers_that_are_no_text_are_answered(door: Door, header: bytes, status: bytes) -> None:
+    host, port = door.address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), 10) as connection:
+        lines = [b"GET /?query=SELECT+1 HTTP/1.1", b"Host: x", header, b"Connection: close", b"", b""]
+        connection.sendall(b"\r\n".join(lines))
+        assert connection.makefile("rb").readline().split()[1] == status
 
 
 def test_headers_of_an_answer(door: Door) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import aiohttp
 import pytest
 
@@ -47,3 +49,34 @@ async def test_metrics_are_for_loopback_or_for_who_has_the_token(
 ) -> None:
     checked = Settings(_env_file=None, **settings)  # type: ignore[arg-type]
     assert await statuses(checked, header) == {"metrics": metrics, "healthz": 200, "readyz": 200}
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /healthz", 200),
+        (b"HEAD /metrics", 401),
+        (b"POST /healthz", 405),
+        (b"GET /nothing", 404),
+        (b"GET /metrics Authorization: Bearer \x80", 401),
+        (b"GET /healthz Expect: 100-Continue", 100),
+        (b"GET /healthz Expect: \x80", 417),
+        (b"GET /nothing Expect: \x80", 417),
+        (b"POST /readyz Expect: more", 417),
+    ],
+)
+async def test_a_request_is_answered_whatever_it_holds(head: bytes, status: int) -> None:
+    """Bytes in headers that are no UTF-8 too: of those, 500 and a stack trace in the log would be our fault."""
+    method, path, *header = head.split(b" ", 2)
+    settings = Settings(_env_file=None, web_token=TOKEN)  # type: ignore[call-arg, arg-type]
+    web = Web(settings, Metrics("0"), lambda: None, lambda: None)
+    await web.start("127.0.0.1", 0, or_any=False)
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(web.address.rsplit(":", 1)[1]))
+        lines = [method + b" " + path + b" HTTP/1.1", b"Host: x", *header, b"Connection: close", b"", b""]
+        writer.write(b"\r\n".join(lines))
+        answer = await reader.read()
+        writer.close()
+    finally:
+        await web.stop()
+    assert answer.split(b" ", 2)[1] == str(status).encode(), answer
