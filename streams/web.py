@@ -10,8 +10,6 @@ from aiohttp import HttpVersion11, hdrs, web
 from schemas.settings import Settings
 from sinks.prometheus import Metrics
 
-_PAGES = ("/metrics", "/healthz", "/readyz")
-
 
 async def expected(request: web.Request) -> None:
     """Tells who waits for it before a body to go on. aiohttp's own fails where something else is expected that is no UTF-8."""
@@ -20,12 +18,6 @@ async def expected(request: web.Request) -> None:
             raise web.HTTPExpectationFailed
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # the answer has not begun
-
-
-async def _elsewhere(request: web.Request) -> web.Response:
-    if request.path in _PAGES:
-        raise web.HTTPMethodNotAllowed(request.method, (hdrs.METH_GET, hdrs.METH_HEAD))
-    raise web.HTTPNotFound
 
 
 class Web:
@@ -47,9 +39,9 @@ class Web:
         self._not_ready = not_ready
         self._refresh = refresh
         app = web.Application()
-        for path, page in zip(_PAGES, (self._page, self._health, self._ready), strict=True):
-            app.router.add_get(path, page, expect_handler=expected)
-        app.router.add_route("*", "/{path:.*}", _elsewhere, expect_handler=expected)
+        # One route: aiohttp's answers where it finds none would go by its own handler of what is expected.
+        app.router.add_route("*", "/{path:.*}", self._answer, expect_handler=expected)
+        self._pages = {"/metrics": self._page, "/healthz": self._health, "/readyz": self._ready}
         self._runner = web.AppRunner(app, access_log=None)
         self.address = ""
 
@@ -79,6 +71,14 @@ class Web:
     async def stop(self) -> None:
         """Stops listening."""
         await self._runner.cleanup()
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        page = self._pages.get(request.path)
+        if page is None:
+            raise web.HTTPNotFound
+        if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
+            raise web.HTTPMethodNotAllowed(request.method, (hdrs.METH_GET, hdrs.METH_HEAD))
+        return await page(request)
 
     async def _page(self, request: web.Request) -> web.Response:
         token = self._settings.web_token

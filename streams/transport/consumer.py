@@ -179,12 +179,9 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
                 continue  # of a paused partition: a source's position is put right below, as a hole
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
             if self._is_changelog_tp(tp):
-                message = self._to_message(tp, batch[-1])
-                message.key, message.value = None, batch
-                yield tp, message
+                yield tp, self._to_message(tp, batch)
             elif contiguous := await self._contiguous(tp, batch, generation):
-                message = self._to_message(tp, contiguous[-1])
-                message.key, message.value = None, self.delivery.deliver(tp, contiguous)
+                message = self._to_message(tp, self.delivery.deliver(tp, contiguous))
                 self._next[tp] = contiguous[-1].offset + 1
                 self._read_offset[tp] = contiguous[-1].offset  # or Faust drops the event or sees a gap before it
                 yield tp, message
@@ -197,17 +194,18 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             active_partitions, timeout = AssignedOnly(active_partitions, full), FULL_WAIT
         return await super()._getmany(active_partitions, timeout)
 
-    def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
-        """Faust's message of a record, which knows neither topic nor partition."""
+    def _to_message(self, tp: TP, batch: list[Any]) -> ConsumerMessage:
+        """Faust's message of a batch: its place and time are those of the last record."""
+        last = batch[-1]
         return ConsumerMessage(
             tp.topic,
             tp.partition,
-            record.offset,
-            record.timestamp / 1000,
-            record.timestamp_type,
-            record.headers,
-            record.key,
-            record.value,
+            last.offset,
+            last.timestamp / 1000,
+            last.timestamp_type,
+            last.headers,
+            None,
+            batch,
             None,
             tp=tp,
             generation_id=self.app.consumer_generation_id,

@@ -36,10 +36,9 @@ COLLECT_SECONDS = 5.0
 class Message:
     """What Faust makes of a batch: the last record's place, the records as its value."""
 
-    def __init__(self, tp: TP, record: Record, generation: int) -> None:
-        self.tp, self.topic, self.offset = tp, tp.topic, record.offset
-        self.key: bytes | None = record.key
-        self.value: Any = record.value
+    def __init__(self, tp: TP, batch: list[Record], generation: int) -> None:
+        self.tp, self.topic, self.offset = tp, tp.topic, batch[-1].offset
+        self.value = batch
         self.generation_id = generation
         self.acked = False
 
@@ -168,8 +167,8 @@ class SimulatedConsumer(BatchConsumer):
             self._positions[tp] = batch[-1].offset + 1
         return batch
 
-    def _to_message(self, tp: TP, record: Record) -> Message:
-        return Message(tp, record, self.app.consumer_generation_id)
+    def _to_message(self, tp: TP, batch: list[Record]) -> Message:
+        return Message(tp, batch, self.app.consumer_generation_id)
 
     async def batches(self) -> AsyncIterator[tuple[TP, Message]]:
         """Batches as they are fetched, for ever."""

@@ -28,8 +28,7 @@ INNER JOIN
     ON ping.uuid = day.uuid AND ping.hostname = day.hostname
     AND ping.namespace_id = day.namespace_id AND ping.recorded_at = day.recorded_at
     AND ping.row_version = day.row_version
-    -- rows of one version that are not merged yet
-LIMIT 1 BY as_of, population, scope_id
+LIMIT 1 BY as_of, population, scope_id  -- a row that was written twice may not be merged yet
 UNION ALL
 SELECT
     as_of,

@@ -28,6 +28,6 @@ FROM
         ON ping.uuid = day.uuid AND ping.hostname = day.hostname
         AND ping.namespace_id = day.namespace_id AND ping.recorded_at = day.recorded_at
         AND ping.row_version = day.row_version
-    LIMIT 1 BY as_of, population, scope_id
+    LIMIT 1 BY as_of, population, scope_id  -- a row that was written twice may not be merged yet
 )
 ARRAY JOIN dimensions AS dimension_, named AS value_, counted AS users_
