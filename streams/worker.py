@@ -342,7 +342,8 @@ class Worker:
             os._exit(1)
 
     def _faust_ended(self, starting: asyncio.Task[None]) -> None:
-        if not starting.cancelled() and (error := starting.exception()) is not None:
+        # A start that the end overtakes may fail: what it waits for is cancelled. That is no reason to end.
+        if not starting.cancelled() and (error := starting.exception()) is not None and not self._stop.is_set():
             self._ended = f"Faust did not start: {error!r}"
             self._stop.set()
 

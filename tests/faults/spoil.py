@@ -21,6 +21,7 @@ from streams.app import Source
 from streams.ledger.book import Book
 from streams.rows import RowSink
 from streams.transport.consumer import FilteringThread
+from streams.worker import Worker
 
 CLOCK_SECONDS = 0.2
 
@@ -33,6 +34,18 @@ def stop_before_claim(_: str) -> None:
 def stop_before_rows(_: str) -> None:
     """SIGSTOP between a flush's state and its rows, the first time."""
     _once_before(RowSink, "write", _stop)
+
+
+def term_in_start(_: str) -> None:
+    """SIGTERM while Faust starts, which fails over it: so it does when Kafka's word on a topic comes while it is being stopped."""
+
+    async def join(worker: Worker, *_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        while not worker._stop.is_set():
+            await asyncio.sleep(0)
+        raise asyncio.InvalidStateError
+
+    Worker._join = join  # type: ignore[method-assign]
 
 
 def clock(file: str) -> None:
@@ -84,7 +97,7 @@ def commit_seconds(seconds: str) -> None:
 SPOILERS = {
     spoiler.__name__: spoiler
     for spoiler in (
-        stop_before_claim, stop_before_rows, clock, ready_seconds, never_recovered, commit_hangs, commit_seconds,
+        stop_before_claim, stop_before_rows, term_in_start, clock, ready_seconds, never_recovered, commit_hangs, commit_seconds,
     )
 }  # fmt: skip
 

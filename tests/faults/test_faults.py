@@ -9,7 +9,7 @@ import pytest
 from tests.faults.case import cases
 from tests.faults.stage import SMALL
 
-SHORT = ("sigkill_at_random_moments", "sigstop_between_recovery_and_claim")
+SHORT = ("sigkill_at_random_moments", "sigterm_while_it_starts", "sigstop_between_recovery_and_claim")
 SEED = 20
 
 

@@ -70,6 +70,28 @@ def sigterm_under_load(stage: Stage) -> None:
         stage.check()
 
 
+@case(minutes=1.0)
+def sigterm_while_it_starts(stage: Stage) -> None:
+    """SIGTERM while Faust starts, and at random moments after the start is said: it ends within 5 s, in order."""
+    rounds = stage.of(2, 30, 300)
+    messages = stage.messages()
+    stage.site.send(messages)
+    for number in range(rounds):
+        program = spoiled("term_in_start") if number == 0 else spoiled()
+        with stage.supervised(program=program) as starting:
+            worker = starting.worker
+            wait_until(lambda: "worker started" in worker.log(), "it says that it starts", 60)  # noqa: B023
+            if number:
+                time.sleep(stage.chance.uniform(0.0, 1.0))
+            else:
+                wait_until(lambda: "asked to stop" in worker.log(), "its signal has come", 60)  # noqa: B023
+            starting.end()
+            assert worker.code == 0 and "[warning" not in worker.log(), worker.log()[-3000:]
+    stage.counts |= {"ends": rounds}
+    with stage.supervised():
+        stage.check()
+
+
 @case(minutes=2.5)
 def sigstop_longer_than_the_session(stage: Stage) -> None:
     """SIGSTOP for longer than the session, another worker takes over, SIGCONT: the woken one overwrites nothing and ends or
