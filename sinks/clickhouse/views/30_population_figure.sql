@@ -20,16 +20,17 @@ FROM
     GROUP BY as_of, population, basis, name_
     UNION ALL
     SELECT
-        as_of, toLowCardinality(toString(population_)) AS population, toLowCardinality('reported') AS basis,
+        as_of, toLowCardinality(toString(population_)) AS population, toLowCardinality(toString(basis_)) AS basis,
         name, sum(users) AS mau
     FROM
     (
         -- keys of a fixed width: half the time
         SELECT
             as_of, name, mau AS users,
-            CAST(population, 'Enum8(''self_managed'', ''gitlab_com'', ''group'')') AS population_
+            CAST(population, 'Enum8(''self_managed'', ''gitlab_com'', ''group'')') AS population_,
+            CAST(basis, 'Enum8(''reported'')') AS basis_
         FROM {database}.reported_figure
     )
-    GROUP BY as_of, population_, name
+    GROUP BY as_of, population_, basis_, name
 ) AS figure
 INNER JOIN (SELECT id, stage, feature FROM {database}.figure_name FINAL) AS naming ON naming.id = figure.name

@@ -2,32 +2,33 @@
 -- from the UTC day of recorded_at for 28 days or until the next such ping. What a ping does not tell has no row.
 CREATE OR REPLACE VIEW {database}.users_by AS
 SELECT
-    as_of,
-    population,
-    scope_id,
+    calendar.as_of AS as_of,
+    told.population AS population,
+    told.scope_id AS scope_id,
     toString(dimension_) AS dimension,
     value_ AS value,
     users_ AS users
 FROM
 (
-    SELECT
-        day.as_of AS as_of, day.population AS population, day.scope_id AS scope_id,
-        ping.users_by_dimension AS dimensions, ping.users_by_value AS named, ping.users_by_users AS counted
+    SELECT period, day_, population, scope_id, home, users_by_dimension, users_by_value, users_by_users
     FROM
     (
-        SELECT uuid, hostname, namespace_id, recorded_at, row_version, users_by_dimension, users_by_value, users_by_users
-        FROM {database}.ping
-        WHERE has_users_by
-    ) AS ping
-    INNER JOIN
-    (
-        SELECT day_ AS as_of, population, scope_id, uuid, hostname, namespace_id, recorded_at, row_version
-        FROM {database}.users_by_span
-        ARRAY JOIN arrayMap(i -> first_day + i, range(toUInt32(greatest(dateDiff('day', first_day, last_day) + 1, 0)))) AS day_
-    ) AS day
-        ON ping.uuid = day.uuid AND ping.hostname = day.hostname
-        AND ping.namespace_id = day.namespace_id AND ping.recorded_at = day.recorded_at
-        AND ping.row_version = day.row_version
-    LIMIT 1 BY as_of, population, scope_id  -- a row that was written twice may not be merged yet
-)
-ARRAY JOIN dimensions AS dimension_, named AS value_, counted AS users_
+        SELECT
+            period, population, scope_id, home, users_by_dimension, users_by_value, users_by_users,
+            toDate32(recorded_at) AS day,
+            -- a ping that is followed on the same day gets no day at all
+            leadInFrame(toDate32(recorded_at), 1, toDate32(recorded_at) + 28) OVER
+            (
+                PARTITION BY period, population, scope_id ORDER BY recorded_at, uuid, hostname, namespace_id, row_version
+                ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
+            ) AS next_day
+        FROM {database}.ping_in_period
+        -- where none does, none is read
+        WHERE has_users_by AND (SELECT max(has_users_by) FROM {database}.ping)
+    )
+    ARRAY JOIN arrayMap(i -> day + i, range(toUInt32(least(28, next_day::Int32 - day::Int32)))) AS day_
+) AS told
+INNER JOIN {database}.calendar AS calendar ON calendar.period = told.period AND calendar.as_of = told.day_
+INNER JOIN {database}.clock AS clock ON clock.home = told.home
+ARRAY JOIN told.users_by_dimension AS dimension_, told.users_by_value AS value_, told.users_by_users AS users_
+WHERE calendar.as_of <= clock.clock_day

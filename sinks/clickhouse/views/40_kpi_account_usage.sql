@@ -26,17 +26,17 @@ FROM
         max(scope.has_figure AND scope.is_exact) AS has_exact,
         max(scope.has_figure AND NOT scope.is_exact) AS has_reported,
         groupUniqArrayArray(scope.used) AS used_,
-        sum(scope.counts) AS pings_,
+        sum(scope.pings) AS pings_,
         max(scope.recorded_at) AS newest_
     FROM
     (
         SELECT
             as_of, population, scope_id, true AS has_figure, is_exact, used, total, has_total,
-            toUInt8(0) AS counts, NULL AS recorded_at
+            toUInt64(0) AS pings, NULL AS recorded_at
         FROM {database}.scope_usage
         UNION ALL
         SELECT
-            as_of, population, scope_id, false, false, CAST([] AS Array(UInt64)), 0, false, counts,
+            as_of, population, scope_id, false, false, CAST([] AS Array(UInt64)), 0, false, pings,
             toNullable(recorded_at)
         FROM {database}.scope_told
     ) AS scope

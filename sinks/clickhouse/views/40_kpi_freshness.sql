@@ -3,6 +3,7 @@
 -- messages that had left the topic before they could be read. A group's ping counts in `gitlab_com` too, which is one
 -- scope.
 CREATE OR REPLACE VIEW {database}.kpi_freshness AS
+WITH assumeNotNull((SELECT max(as_of) FROM {database}.progress FINAL WHERE topic = 'usage-pings')) AS clock_day
 SELECT
     population,
     ifNull(exact_day, assumeNotNull(recorded_day)) AS newest_day,
@@ -24,21 +25,17 @@ FROM
         FROM
         (
             SELECT
-                counted_in, scope, max(day) AS newest,
-                max(day BETWEEN clock_day - 27 AND clock_day) AS spoke
+                counted_in, if(counted_in = 'gitlab_com', 'gitlab.com', scope_id) AS scope,
+                max(newest_) AS newest, max(spoke_) AS spoke
             FROM
             (
                 SELECT
-                    toDate32(recorded_at) AS day,
-                    counted_in,
-                    if(counted_in = 'gitlab_com', 'gitlab.com', scope_id) AS scope,
-                    assumeNotNull(
-                        (SELECT max(as_of) FROM {database}.progress FINAL WHERE topic = 'usage-pings')
-                    ) AS clock_day
-                FROM {database}.ping FINAL
-                ARRAY JOIN
-                    if(ping.population = 'group', ['group', 'gitlab_com'], [toString(ping.population)]) AS counted_in
-            )
+                    population, scope_id, max(toDate32(recorded_at)) AS newest_,
+                    max(toDate32(recorded_at) BETWEEN clock_day - 27 AND clock_day) AS spoke_
+                FROM {database}.ping
+                GROUP BY population, scope_id
+            ) AS told
+            ARRAY JOIN if(told.population = 'group', ['group', 'gitlab_com'], [toString(told.population)]) AS counted_in
             GROUP BY counted_in, scope
         )
         GROUP BY counted_in

@@ -3,31 +3,38 @@
 -- Up to the as-of clock.
 CREATE OR REPLACE VIEW {database}.kpi_usage_pings AS
 SELECT
-    as_of,
-    population,
-    pings,
-    counters,
-    failed_counters,
-    sum(pings) OVER (PARTITION BY population ORDER BY as_of ASC RANGE BETWEEN 27 PRECEDING AND CURRENT ROW) AS pings_28d
+    calendar.as_of AS as_of,
+    told.population AS population,
+    told.pings AS pings,
+    told.counters AS counters,
+    told.failed_counters AS failed_counters,
+    told.pings_28d AS pings_28d
 FROM
 (
     SELECT
-        day AS as_of,
-        counted_in AS population,
-        count() AS pings,
-        sum(read) AS counters,
-        sum(failed) AS failed_counters
+        period, day, population, pings, counters, failed_counters,
+        sum(pings) OVER
+        (
+            PARTITION BY period, population ORDER BY day ASC RANGE BETWEEN 27 PRECEDING AND CURRENT ROW
+        ) AS pings_28d
     FROM
     (
-        SELECT toDate32(recorded_at) AS day, counted_in, counters AS read, failed_counters AS failed
+        SELECT
+            period, day, counted_in AS population,
+            count() AS pings, sum(read) AS counters, sum(failed) AS failed_counters
         FROM
         (
-            SELECT population, recorded_at, counters, failed_counters, home
-            FROM {database}.ping FINAL
+            SELECT
+                period, toDate32(recorded_at) AS day,
+                argMax(population, row_version) AS in_, argMax(home, row_version) AS home,
+                argMax(counters, row_version) AS read, argMax(failed_counters, row_version) AS failed
+            FROM {database}.ping_in_period
+            GROUP BY period, uuid, hostname, namespace_id, recorded_at
         ) AS told
         INNER JOIN {database}.clock AS clock ON clock.home = told.home
-        ARRAY JOIN if(told.population = 'group', ['group', 'gitlab_com'], [toString(told.population)]) AS counted_in
-        WHERE toDate32(told.recorded_at) <= clock.clock_day
+        ARRAY JOIN if(told.in_ = 'group', ['group', 'gitlab_com'], [toString(told.in_)]) AS counted_in
+        WHERE told.day <= clock.clock_day
+        GROUP BY period, day, counted_in
     )
-    GROUP BY day, counted_in
-)
+) AS told
+INNER JOIN {database}.calendar AS calendar ON calendar.period = told.period AND calendar.as_of = told.day
