@@ -54,6 +54,11 @@ class Lane:
     partitions: int
     table: str
 
+    @property
+    def internal_partitions(self) -> list[TopicPartition]:
+        """Those of the internal topic."""
+        return [TopicPartition(self.internal_topic, partition) for partition in range(self.partitions)]
+
 
 class Source:
     """One lane of the app: its agent hands every event to `pipeline`; and what the pipeline asks of Kafka."""

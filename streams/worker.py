@@ -124,14 +124,13 @@ class Worker:
         settings, begun = self._settings, time.monotonic()
         compiled = asyncio.create_task(asyncio.to_thread(example.run))
         lanes = await self._topics()
-        ends = await self._ends(lanes)
+        producer = self._producer()
+        ends, _ = await asyncio.gather(self._ends(lanes), producer.start())
         settings.data_dir.mkdir(parents=True, exist_ok=True)  # Faust keeps a folder in it
         streams = StreamsApp(settings, lanes)
         if self._drain:
             for source in streams.sources:
                 source.drain(ends)
-        producer = self._producer()
-        await producer.start()
         rows = [RowSink(self._connect, settings.database, self.metrics) for _ in streams.sources]
         pipelines = [self._pipeline(source, producer, sink) for source, sink in zip(streams.sources, rows, strict=True)]
         sums = self._kept_sums(streams, pipelines)
@@ -304,7 +303,8 @@ class Worker:
         return [Lane(topic, internal_topic(topic), counts[topic], table) for topic, table in TABLES.items()]
 
     async def _ends(self, lanes: Sequence[Lane]) -> dict[TopicPartition, int]:
-        consumer = AIOKafkaConsumer(**client_config(self._settings), client_id=GROUP)
+        # It asks for ends before it knows the topics, and then waits for so long.
+        consumer = AIOKafkaConsumer(**client_config(self._settings), client_id=GROUP, retry_backoff_ms=10)
         await consumer.start()
         try:
             ends: dict[TopicPartition, int] = await consumer.end_offsets(
@@ -403,13 +403,16 @@ class Worker:
         if any(pipeline.reached(tp) < ends.get(tp, 0) for source, pipeline in both for tp in source.assigned()):
             return False
         await streams.app.consumer.commit()
-        for source, pipeline in both:
-            own = {tp: end for tp, end in ends.items() if tp.topic == source.lane.topic}
-            if await self._behind(source, own):
+        for source, _ in both:
+            if await self._behind(source, {tp: end for tp, end in ends.items() if tp.topic == source.lane.topic}):
                 return False
-            # What is forwarded may be forwarded once more before it is committed: so first what is committed, then what there is.
-            internal = [TopicPartition(source.lane.internal_topic, tp.partition) for tp in own]
-            if await self._behind(source, await source.ends(internal)):
+        # What is forwarded may be forwarded once more before it is committed: so first what is committed, then what there is.
+        # Of all at once: Kafka answers it only after the fetch that waits on the same connection.
+        ends = await streams.sources[0].ends([tp for source, _ in both for tp in source.lane.internal_partitions])
+        for source, pipeline in both:
+            if await self._behind(
+                source, {tp: end for tp, end in ends.items() if tp.topic == source.lane.internal_topic}
+            ):
                 return False
             if not pipeline.is_rolled({tp.partition for tp in source.assigned()}):
                 return False
@@ -417,8 +420,12 @@ class Worker:
 
     async def _behind(self, source: Source, ends: Mapping[TopicPartition, int]) -> bool:
         """Whether something before these offsets is not committed. Of what Kafka has deleted, nothing ever is."""
-        committed, beginnings = await source.committed(list(ends)), await source.beginnings(list(ends))
-        return any(max(committed[tp], beginnings[tp]) < end for tp, end in ends.items())
+        committed = await source.committed(list(ends))
+        behind = [tp for tp, end in ends.items() if committed[tp] < end]
+        if not behind:
+            return False
+        beginnings = await source.beginnings(behind)
+        return any(beginnings[tp] < ends[tp] for tp in behind)
 
     async def _end(
         self, streams: StreamsApp, pipelines: Sequence[Pipeline[Any, Any]], work: Sequence[asyncio.Task[None]]
