@@ -403,20 +403,14 @@ class Worker:
         if any(pipeline.reached(tp) < ends.get(tp, 0) for source, pipeline in both for tp in source.assigned()):
             return False
         await streams.app.consumer.commit()
-        for source, _ in both:
-            if await self._behind(source, {tp: end for tp, end in ends.items() if tp.topic == source.lane.topic}):
-                return False
+        asked = streams.sources[0]  # they share a consumer, and Kafka answers each question after a fetch that waits
+        if await self._behind(asked, ends):
+            return False
         # What is forwarded may be forwarded once more before it is committed: so first what is committed, then what there is.
-        # Of all at once: Kafka answers it only after the fetch that waits on the same connection.
-        ends = await streams.sources[0].ends([tp for source, _ in both for tp in source.lane.internal_partitions])
-        for source, pipeline in both:
-            if await self._behind(
-                source, {tp: end for tp, end in ends.items() if tp.topic == source.lane.internal_topic}
-            ):
-                return False
-            if not pipeline.is_rolled({tp.partition for tp in source.assigned()}):
-                return False
-        return True
+        forwarded = await asked.ends([tp for source in streams.sources for tp in source.lane.internal_partitions])
+        if await self._behind(asked, forwarded):
+            return False
+        return all(pipeline.is_rolled({tp.partition for tp in source.assigned()}) for source, pipeline in both)
 
     async def _behind(self, source: Source, ends: Mapping[TopicPartition, int]) -> bool:
         """Whether something before these offsets is not committed. Of what Kafka has deleted, nothing ever is."""

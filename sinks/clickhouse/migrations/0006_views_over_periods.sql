@@ -4,3 +4,4 @@ DROP VIEW IF EXISTS {database}.ping_span;
 DROP VIEW IF EXISTS {database}.users_by_span;
 DROP VIEW IF EXISTS {database}.reported_span;
 DROP VIEW IF EXISTS {database}.scope_ping;
+DROP VIEW IF EXISTS {database}.scope_users;

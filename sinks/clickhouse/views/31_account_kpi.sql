@@ -30,7 +30,7 @@ LEFT JOIN
     SELECT
         scope.as_of AS as_of, link.account_id AS account_id, link.subscription_id AS subscription_id,
         sum(scope.billable_users) AS billable_users, sum(scope.historical_max_users) AS max_users
-    FROM {database}.scope_users AS scope
+    FROM (SELECT * FROM {database}.ping_day WHERE population = 'self_managed') AS scope
     INNER JOIN (SELECT * FROM {database}.scope_link WHERE population = 'self_managed') AS link
         ON link.scope_id = scope.scope_id AND link.first_day <= scope.as_of AND scope.as_of < link.until
     GROUP BY as_of, account_id, subscription_id

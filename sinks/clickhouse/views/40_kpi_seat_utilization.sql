@@ -42,7 +42,8 @@ LEFT JOIN
         FROM {database}.scope_usage
         UNION ALL
         SELECT as_of, toString(population), scope_id, false, false, 0, false, billable_users, historical_max_users
-        FROM {database}.scope_users
+        FROM {database}.ping_day
+        WHERE population = 'self_managed'
     ) AS scope
     INNER JOIN {database}.scope_link AS link
         ON link.population = scope.population AND link.scope_id = scope.scope_id
