@@ -271,10 +271,8 @@ class PlainFold:
 
         if not find():
             return
-        of_message = np.full(len(pings.plain), -1, np.int64)
-        of_message[order] = of_scope
         missing = np.flatnonzero(entries.columns < 0)
-        owners = of_message[np.searchsorted(pings.entry_to, missing, side="right")]
+        owners = self._owners(pings, order, of_scope)[np.searchsorted(pings.entry_to, missing, side="right")]
         wanted: dict[int, dict[int, None]] = {}
         for owner, name in zip(owners.tolist(), pings.names[missing].tolist(), strict=True):
             wanted.setdefault(owner, {})[name] = None
@@ -284,6 +282,13 @@ class PlainFold:
             scope.stale = True
         self._directory.numbers(self._directory.scopes[owner] for owner in wanted)
         find()
+
+    @staticmethod
+    def _owners(pings: PlainPings, order: Numbers, of_scope: Numbers) -> Numbers:
+        """The scope of each message, -1 of those that have no seat."""
+        owners = np.full(len(pings.plain), -1, np.int64)
+        owners[order] = of_scope
+        return owners
 
     def _make_room(
         self, pings: PlainPings, order: Numbers, groups: Numbers, scopes: Sequence[Scope], numbers: Numbers
@@ -308,11 +313,13 @@ class PlainFold:
         self._directory.numbers(scopes)
 
     def _fold(self, pings: PlainPings, entries: Entries, order: Numbers, of_scope: Numbers) -> None:
+        owners = self._owners(pings, order, of_scope)
         at = np.zeros(4, np.int64)
         while (
             kernels.fold_pings(
-                self._directory.rows, order, of_scope, pings.entry_from, pings.entry_to, entries.days, entries.columns,
-                entries.starts, entries.lengths, entries.ids, entries.new_rows, entries.new_counts, at,
+                self._directory.rows, order, of_scope, owners, pings.entry_from, pings.entry_to, entries.days,
+                entries.columns, entries.starts, entries.lengths, pings.echoes, entries.ids, entries.new_rows,
+                entries.new_counts, at,
             ) == FULL
         ):  # fmt: skip
             scope = self._directory.scopes[of_scope[at[0]]]

@@ -92,6 +92,9 @@ GUESSES = 6
 """Names that the next entry is compared with: the one that followed last time, the one that followed that, and so on: features
 come in one order, and some of them have no users on a day."""
 
+LONG = 64
+"""Bytes of users from which on it is looked whether an earlier entry has the same: fewer are read sooner than found."""
+
 _ENTRY_DATE, _ENTRY_STAGE, _ENTRY_FEATURE, _ENTRY_USERS = 1, 2, 4, 8
 
 
@@ -474,21 +477,46 @@ def _entry(  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _known_entry(base, p, end, guess, ids, total, places, known, head, head_size):  # type: ignore[no-untyped-def]
-    """The same of an entry that is spelled as one before it was: (end, total, day, name); the end is -1 when it is not, or not
-    plain."""
+def _known_entry(base, p, end, guess, places, known, head, head_size):  # type: ignore[no-untyped-def]
+    """Where the users of an entry start, behind their bracket, with its day and its name, where it is spelled as one before it was; -1
+    when it is not."""
     if head_size == 0 or p + head_size + 10 > end or not _same(base, p, known, head, head_size):
-        return -1, total, 0, 0
+        return -1, 0, 0
     p += head_size
     day = _day(base, p)
     name = _spelled(base, p + 10, end, guess, places, known)
     if day < 0 or name < 0:
-        return -1, total, 0, 0
-    first = total
-    p, total = _users(base, p + 10 + word_at(places + 8 * (PLACE * name + 4)), end, ids, total)
-    if p < 0 or p >= end or byte_at(base + p) != 125:
-        return -1, first, 0, 0
-    return p + 1, total, day, name
+        return -1, 0, 0
+    return p + 10 + word_at(places + 8 * (PLACE * name + 4)), day, name
+
+
+@inlined
+def _installation(base, start, end):  # type: ignore[no-untyped-def]
+    """A number that pings of one installation share, and others hardly ever, of its uuid; 0 while that has not come."""
+    if end - start < 8:
+        return np.uint64(end - start)
+    h = np.uint64(word_at(base + start)) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(word_at(base + end - 8))
+    h = (h ^ (h >> np.uint64(32))) * np.uint64(0xFF51AFD7ED558CCD)
+    return h ^ (h >> np.uint64(32))
+
+
+@inlined
+def _is_long(base, p, end):  # type: ignore[no-untyped-def]
+    """Whether LONG bytes from `p` on hold no closing bracket, by words of eight."""
+    if p + LONG > end:
+        return False
+    for at in range(0, LONG, 8):
+        word = np.uint64(word_at(base + p + at)) ^ np.uint64(0x5D5D5D5D5D5D5D5D)
+        if (word - np.uint64(0x0101010101010101)) & ~word & np.uint64(0x8080808080808080):
+            return False
+    return True
+
+
+@inlined
+def _place_of(installation, day, name, last):  # type: ignore[no-untyped-def]
+    """Where in the table of entries one of an installation, a day and a name stands."""
+    h = (installation ^ np.uint64(day * NAME_ROOM + name)) * np.uint64(0x9E3779B97F4A7C15)
+    return (h >> np.uint64(32)) & last
 
 
 @compiled
@@ -507,14 +535,20 @@ def read_pings(  # type: ignore[no-untyped-def]
     names,
     starts,
     lengths,
+    echoes,
     ids,
     places,
     name_text,
     name_slots,
     name_state,
+    user_spans,
+    newest,
 ):
     """Reads the messages that are plain: an object of texts, numbers and `activity`, printable ASCII without escapes, each key
     once, ids that are integers. All others are for the models, which alone say what is wrong.
+
+    A ping tells again what the one before it told of yesterday. Where an earlier entry of the batch tells the same day, name and users,
+    byte by byte, the ids are those that were read there.
 
     Args:
         text, ends: the messages, side by side, uint8, and where each of them ends.
@@ -525,14 +559,18 @@ def read_pings(  # type: ignore[no-untyped-def]
         first_day, last_day: out, of the entries; FAR and -1 where there are none.
         plain: out, which messages were read.
         days, names, starts, lengths: out, of each entry; its ids are ids[start : start + length]. Room for an entry per 40 bytes.
+        echoes: out, of each entry: an earlier message that tells the same day, name and users, -1 where none was found.
         ids: out, uint64; room for an id per two bytes.
         places, name_text, name_slots, name_state: names of features, see `_pair` and `_remember_spelling`; `name_state` has five numbers,
             the last of them the name that has come first.
+        user_spans: [entry]: where its users lie in the text, up to their closing bracket, and its message; int64, of the same room.
+        newest: the newest entry of an installation, a day and a name by `_place_of` (int32, a power of two long, all -1).
 
     Returns:
         How many entries and ids were written.
     """
     base, known, id_base, place_base = text.ctypes.data, name_text.ctypes.data, ids.ctypes.data, places.ctypes.data
+    last = np.uint64(len(newest) - 1)
     entries = 0
     total = 0
     begin = 0
@@ -579,20 +617,38 @@ def read_pings(  # type: ignore[no-untyped-def]
                     while good:
                         start = p
                         first = total
-                        p, total, days[entries], names[entries] = _known_entry(
-                            base,
-                            p,
-                            end,
-                            guess,
-                            id_base,
-                            total,
-                            place_base,
-                            known,
-                            name_state[2],
-                            name_state[3],
+                        p, day, name = _known_entry(
+                            base, p, end, guess, place_base, known, name_state[2], name_state[3]
                         )
-                        starts[entries], lengths[entries] = first, total - first
+                        echoes[entries] = -1
+                        if p >= 0:
+                            days[entries], names[entries] = day, name
+                            users = p
+                            echo = -1
+                            if _is_long(base, p, end):
+                                place = _place_of(_installation(base, spans[m, UUID, 0], spans[m, UUID, 1]), day, name, last)
+                                echo = np.int64(newest[place])
+                                newest[place] = entries
+                            if (
+                                0 <= echo < entries
+                                and days[echo] == day
+                                and names[echo] == name
+                                and 0 < user_spans[echo, 1] < end - p
+                                and _same(base, p, base, user_spans[echo, 0], user_spans[echo, 1])
+                            ):
+                                echoes[entries] = user_spans[echo, 2]
+                                starts[entries], lengths[entries] = starts[echo], lengths[echo]
+                                p += user_spans[echo, 1]
+                            else:
+                                p, total = _users(base, p, end, id_base, total)
+                                starts[entries], lengths[entries] = first, total - first
+                            user_spans[entries, 0], user_spans[entries, 1], user_spans[entries, 2] = users, p - users, m
+                            if p >= 0 and p < end and byte_at(base + p) == 125:
+                                p += 1
+                            else:
+                                p, total = -1, first
                         if p < 0:
+                            echoes[entries], user_spans[entries, 1] = -1, 0
                             p, total = _entry(
                                 text, start, end, entries, days, names, starts, lengths, ids, total, places, name_text,
                                 name_slots, name_state,
@@ -755,13 +811,15 @@ def find_columns(directory, order, scopes, entry_from, entry_to, names, digests,
 
 @compiled
 def fold_pings(  # type: ignore[no-untyped-def]
-    directory, order, scopes, entry_from, entry_to, days, columns, starts, lengths, ids, new_rows, new_counts, at
+    directory, order, scopes, owners, entry_from, entry_to, days, columns, starts, lengths, echoes, ids, new_rows, new_counts, at
 ):
     """Folds pings into the ledgers of their scopes: sets the day's bit of each user in the entry's feature.
 
     Args:
-        order, scopes: messages by scope, and the scope of each.
-        entry_from, entry_to, days, columns, starts, lengths, ids: their entries.
+        order, scopes: messages by scope, in the order in which they came, and the scope of each.
+        owners: [message]: its scope, -1 where it is not in `order`.
+        entry_from, entry_to, days, columns, starts, lengths, echoes, ids: their entries; one that echoes a message of its own scope is
+            folded already.
         new_rows, new_counts: out: rows whose bit was not set before, entry after entry; how many of each.
         at: where to go on after FULL: message in `order`, entry, user, rows written.
 
@@ -780,6 +838,8 @@ def fold_pings(  # type: ignore[no-untyped-def]
         count = row[COUNT]
         limit = min(room, row[SLOT_COUNT] // 2)
         for e in range(max(entry_from[m], at[1]), entry_to[m]):
+            if echoes[e] >= 0 and owners[echoes[e]] == scopes[k]:
+                continue
             day = days[e]
             begin = (((day >> 6) - row[FIRST_PANE]) * row[FEATURE_ROOM] + columns[e]) * room
             bit = np.uint64(1) << np.uint64(day & 63)

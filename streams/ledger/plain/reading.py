@@ -41,6 +41,7 @@ class PlainPings:
     names: Numbers
     starts: Numbers
     lengths: Numbers
+    echoes: Numbers
     ids: npt.NDArray[np.uint64]
 
 
@@ -81,17 +82,19 @@ class PlainReader:
             names=np.empty(room, np.int64),
             starts=np.empty(room, np.int64),
             lengths=np.empty(room, np.int64),
+            echoes=np.empty(room, np.int64),
             ids=np.empty(len(text) // 2 + 1, np.uint64),
         )
         ends = np.cumsum(np.fromiter(map(len, small), np.int64, count))
         entries, ids = kernels.read_pings(
             np.frombuffer(text, np.uint8), ends, out.spans, out.numbers, out.moments, out.entry_from, out.entry_to,
-            out.first_day, out.last_day, out.plain, out.days, out.names, out.starts, out.lengths, out.ids,
-            self._places, self._text, self._slots, self._state,
+            out.first_day, out.last_day, out.plain, out.days, out.names, out.starts, out.lengths, out.echoes,
+            out.ids, self._places, self._text, self._slots, self._state, np.empty((room, 3), np.int64),
+            np.full(1 << room.bit_length(), -1, np.int32),
         )  # fmt: skip
-        for column in ("days", "names", "starts", "lengths"):
+        for column in ("days", "names", "starts", "lengths", "echoes"):
             setattr(out, column, getattr(out, column)[:entries])
-        out.ids = out.ids[:ids].copy()
+        out.ids = out.ids[:ids]
         self._pseudonymiser.integers(out.ids)
         self._learn_names()
         return out
