@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from streams.ledger.addresses import int64s, uint64s
 from streams.ledger.compiled import compiled
 from streams.ledger.directory import (
     COUNT,
@@ -17,8 +18,6 @@ from streams.ledger.directory import (
     STAGE_NAMES,
     STAGE_OF,
     STAGES,
-    int64s,
-    uint64s,
 )
 from streams.ledger.kernels import PANE, count_figures
 

@@ -13,12 +13,16 @@ from functools import partial
 
 import numpy as np
 
+from streams.ledger.addresses import uint32s, uint64s
 from streams.ledger.compiled import compiled
 
 WINDOW = 28
 PANE = 64
 
 OK, FULL = 0, 1
+
+STRIP = 8
+"""Days that are counted at once, a feature after the other: its masks are fetched from memory once for all of them."""
 
 
 @compiled
@@ -313,7 +317,7 @@ def set_rows(masks, first_pane, days, columns, lengths, rows):  # type: ignore[n
 
 @compiled
 def find_cells(masks, counts, steps, words):  # type: ignore[no-untyped-def]
-    """The cells of masks [panes, features, users] that hold a bit, in the order of features and users.
+    """The cells of masks [panes, features, users] that hold a bit, of one pane or more, in the order of features and users.
 
     Args:
         counts: out, of each feature; steps: out, how far each cell's user is from that of the feature's cell before it.
@@ -323,21 +327,29 @@ def find_cells(masks, counts, steps, words):  # type: ignore[no-untyped-def]
         How many there are.
     """
     panes, features, users = masks.shape
+    seen = np.empty(users, np.uint64)
+    at = np.empty(users, np.uint32)
     found = 0
     for feature in range(features):
-        first = found
-        before = 0
-        for user in range(users):
-            seen = np.uint64(0)
-            for pane in range(panes):
-                seen |= masks[pane, feature, user]
-            if seen:
-                for pane in range(panes):
-                    words[pane, found] = masks[pane, feature, user]
-                steps[found] = user - before
-                before = user
-                found += 1
-        counts[feature] = found - first
+        seen[:] = masks[0, feature]
+        for pane in range(1, panes):
+            of_pane = masks[pane, feature]
+            for user in range(users):
+                seen[user] |= of_pane[user]
+        number = 0
+        for user in range(users):  # without a branch, which would be guessed wrong every other time
+            at[number] = np.uint32(user)
+            number += np.int64(seen[user] != 0)
+        before = np.uint32(0)
+        for cell in range(number):
+            steps[found + cell] = at[cell] - before
+            before = at[cell]
+        for pane in range(panes):
+            of_pane = masks[pane, feature]
+            for cell in range(number):
+                words[pane, found + cell] = of_pane[at[cell]]
+        counts[feature] = number
+        found += number
     return found
 
 
@@ -350,41 +362,51 @@ def cut_bytes(words, byte, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _window(masks, first_pane, column, count, day, out):  # type: ignore[no-untyped-def]
-    """The 28 days up to `day` of each user in a feature, day `day` at bit 27, ORed into `out` (uint32)."""
-    pane = (day >> 6) - first_pane
-    bit = day & 63
-    panes = masks.shape[0]
-    keep = np.uint64(0xFFFFFFF)
-    if 0 <= pane < panes:
-        word = masks[pane, column]
-        if bit >= 27:
-            down = np.uint64(bit - 27)
-            for row in range(count):
-                out[row] |= np.uint32((word[row] >> down) & keep)
-        else:
-            up = np.uint64(27 - bit)
-            for row in range(count):
-                out[row] |= np.uint32((word[row] << up) & keep)
-    if bit < 27 and 0 < pane <= panes:
-        word = masks[pane - 1, column]
-        down = np.uint64(37 + bit)
-        for row in range(count):
-            out[row] |= np.uint32(word[row] >> down)
+def _count_column(here, up, down, earlier, back, count, joint):  # type: ignore[no-untyped-def]
+    """(daily, weekly, monthly) active users of a feature on a day. The 28 days of each of them, the day at bit 27, are cut out of one
+    pane or two.
+
+    Args:
+        here, earlier: addresses of the masks of the day's pane, to be shifted `up` and then `down`, and of the one before, `back`.
+        joint: address of the 28 days of each user in the features of a stage (uint32): those of this feature are put to them.
+    """
+    masks, before, windows = uint64s(here, count), uint64s(earlier, count), uint32s(joint, count)
+    daily, weekly, monthly = np.uint32(0), np.uint32(0), np.uint32(0)
+    for row in range(count):
+        w = np.uint32((((masks[row] << up) >> down) & np.uint64(0xFFFFFFF)) | (before[row] >> back))
+        windows[row] |= w
+        daily += w >> np.uint32(27)
+        weekly += np.uint32(w >= np.uint32(1 << 21))
+        monthly += np.uint32(w != np.uint32(0))
+    return daily, weekly, monthly
 
 
 @compiled
-def _tally(window, count):  # type: ignore[no-untyped-def]
-    """(daily, weekly, monthly) active users of the windows of `count` users."""
-    day = np.uint32(0)
-    week = np.uint32(0)
-    month = np.uint32(0)
+def _count_windows(found, count, joint):  # type: ignore[no-untyped-def]
+    """The same of windows that are cut out already, at an address, and put to those at `joint`."""
+    ones, windows = uint32s(found, count), uint32s(joint, count)
+    daily, weekly, monthly = np.uint32(0), np.uint32(0), np.uint32(0)
     for row in range(count):
-        w = window[row]
-        day += w >> np.uint32(27)
-        week += np.uint32(1) if w >= np.uint32(1 << 21) else np.uint32(0)
-        month += np.uint32(1) if w != np.uint32(0) else np.uint32(0)
-    return day, week, month
+        w = ones[row]
+        windows[row] |= w
+        daily += w >> np.uint32(27)
+        weekly += np.uint32(w >= np.uint32(1 << 21))
+        monthly += np.uint32(w != np.uint32(0))
+    return daily, weekly, monthly
+
+
+@compiled
+def _sum_sessions(sessions, day, first_pane, stage_of, stages, sums):  # type: ignore[no-untyped-def]
+    """A day's sessions of the total, of each stage and of each feature; -1 where none is known."""
+    sums[:] = -1
+    pane = (day >> 6) - first_pane
+    if 0 <= pane < sessions.shape[0]:
+        for column in range(len(stage_of)):
+            number = sessions[pane, day & 63, column]
+            if number >= 0:
+                sums[1 + stages + column] = number
+                for k in (0, 1 + stage_of[column]):
+                    sums[k] = max(sums[k], 0) + number
 
 
 @compiled
@@ -425,65 +447,71 @@ def count_figures(  # type: ignore[no-untyped-def]
         The new `written`.
     """
     features = len(stage_of)
+    figures = 1 + stages + features
     known = sessions.shape[0] > 0
-    window = np.empty(count, np.uint32)
-    of_stage = np.empty((stages, count), np.uint32)
-    of_total = np.empty(count, np.uint32)
-    before = np.zeros(1 + stages + features, np.uint32)
-    dau = np.empty(1 + stages + features, np.uint32)
-    wau = np.empty(1 + stages + features, np.uint32)
-    mau = np.empty(1 + stages + features, np.uint32)
-    session_sum = np.empty(1 + stages + features, np.int64)
-    for day in range(first - 1, last + 1):
-        of_stage[:] = 0
-        of_total[:] = 0
-        session_sum[:] = -1
-        for column in range(features):
-            window[:] = 0
-            _window(masks, first_pane, column, count, day, window)
-            at = 1 + stages + column
-            dau[at], wau[at], mau[at] = _tally(window, count)
-            if mau[at]:
-                joint = of_stage[stage_of[column]]
-                for row in range(count):
-                    joint[row] |= window[row]
-            if known:
-                pane = (day >> 6) - first_pane
-                if 0 <= pane < sessions.shape[0]:
-                    number = sessions[pane, day & 63, column]
-                    if number >= 0:
-                        session_sum[at] = number
-                        session_sum[0] = max(session_sum[0], 0) + number
-                        stage = 1 + stage_of[column]
-                        session_sum[stage] = max(session_sum[stage], 0) + number
+    count = min((count + 15) & ~15, masks.shape[2])  # whole vectors: beyond the users there are no bits
+    nothing = np.zeros(count, np.uint64)
+    of_stage = np.empty((STRIP, count), np.uint32)
+    of_total = np.empty((STRIP, count), np.uint32)
+    before = np.zeros(figures, np.uint32)
+    dau = np.empty((STRIP, figures), np.uint32)
+    wau = np.empty((STRIP, figures), np.uint32)
+    mau = np.empty((STRIP, figures), np.uint32)
+    session_sum = np.empty(figures, np.int64)
+    none, of_masks = np.int64(nothing.ctypes.data), np.int64(masks.ctypes.data)
+    stage_at, total_at, size = np.int64(of_stage.ctypes.data), np.int64(of_total.ctypes.data), 4 * count
+    panes, room = masks.shape[0], masks.shape[2]
+    for begin in range(first - 1, last + 1, STRIP):
+        days = min(STRIP, last + 1 - begin)
+        of_total[:days] = 0
         for stage in range(stages):
-            dau[1 + stage], wau[1 + stage], mau[1 + stage] = _tally(of_stage[stage], count)
-            if mau[1 + stage]:
-                for row in range(count):
-                    of_total[row] |= of_stage[stage, row]
-        dau[0], wau[0], mau[0] = _tally(of_total, count)
-        if day >= first:
-            start = written
-            for alone in range(1 + known):
-                for k in range(1 + stages + features):
-                    figure = mau[k] > 0 or before[k] > 0
-                    if (session_sum[k] >= 0 and not figure) if alone else figure:
-                        if k == 0:
-                            out_name[written] = np.uint64(0)
-                        elif k <= stages:
-                            out_name[written] = stage_names[k - 1]
-                        else:
-                            out_name[written] = names[k - 1 - stages]
-                        out_dau[written] = dau[k]
-                        out_wau[written] = wau[k]
-                        out_mau[written] = mau[k]
-                        out_sessions[written] = session_sum[k]
-                        written += 1
-                if not alone:
-                    out_counted[day - first] = written - start
-            out_rows[day - first] = written - start
-        for k in range(1 + stages + features):
-            before[k] = mau[k]
+            of_stage[:days] = 0
+            for column in range(features):
+                if stage_of[column] == stage:
+                    at = 1 + stages + column
+                    for d in range(days):
+                        pane, bit = ((begin + d) >> 6) - first_pane, (begin + d) & 63
+                        here = of_masks + 8 * room * (pane * masks.shape[1] + column)
+                        dau[d, at], wau[d, at], mau[d, at] = _count_column(
+                            here if 0 <= pane < panes else none,
+                            np.uint64(max(27 - bit, 0)),
+                            np.uint64(max(bit - 27, 0)),
+                            here - 8 * room * masks.shape[1] if bit < 27 and 0 < pane <= panes else none,
+                            np.uint64(min(37 + bit, 63)),
+                            count,
+                            stage_at + d * size,
+                        )
+            at = 1 + stage
+            for d in range(days):
+                dau[d, at], wau[d, at], mau[d, at] = _count_windows(stage_at + d * size, count, total_at + d * size)
+        for d in range(days):
+            dau[d, 0], wau[d, 0], mau[d, 0] = _count_windows(total_at + d * size, count, total_at + d * size)
+            day = begin + d
+            if day >= first:
+                if known:
+                    _sum_sessions(sessions, day, first_pane, stage_of, stages, session_sum)
+                else:
+                    session_sum[:] = -1
+                start = written
+                for alone in range(1 + known):
+                    for k in range(figures):
+                        figure = mau[d, k] > 0 or before[k] > 0
+                        if (session_sum[k] >= 0 and not figure) if alone else figure:
+                            if k == 0:
+                                out_name[written] = np.uint64(0)
+                            elif k <= stages:
+                                out_name[written] = stage_names[k - 1]
+                            else:
+                                out_name[written] = names[k - 1 - stages]
+                            out_dau[written] = dau[d, k]
+                            out_wau[written] = wau[d, k]
+                            out_mau[written] = mau[d, k]
+                            out_sessions[written] = session_sum[k]
+                            written += 1
+                    if not alone:
+                        out_counted[day - first] = written - start
+                out_rows[day - first] = written - start
+            before[:] = mau[d]
     return written
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from streams.ledger.addresses import byte_at, int32s, put_word, uint64s, word_at
 from streams.ledger.compiled import compiled
 from streams.ledger.directory import (
     COUNT,
@@ -31,11 +32,6 @@ from streams.ledger.directory import (
     UNSURE,
     USERS,
     WRITTEN_TO,
-    byte_at,
-    int32s,
-    put_word,
-    uint64s,
-    word_at,
 )
 from streams.ledger.kernels import FULL, OK, WINDOW
 
@@ -626,7 +622,9 @@ def read_pings(  # type: ignore[no-untyped-def]
                             users = p
                             echo = -1
                             if _is_long(base, p, end):
-                                place = _place_of(_installation(base, spans[m, UUID, 0], spans[m, UUID, 1]), day, name, last)
+                                place = _place_of(
+                                    _installation(base, spans[m, UUID, 0], spans[m, UUID, 1]), day, name, last
+                                )
                                 echo = np.int64(newest[place])
                                 newest[place] = entries
                             if (
@@ -811,7 +809,21 @@ def find_columns(directory, order, scopes, entry_from, entry_to, names, digests,
 
 @compiled
 def fold_pings(  # type: ignore[no-untyped-def]
-    directory, order, scopes, owners, entry_from, entry_to, days, columns, starts, lengths, echoes, ids, new_rows, new_counts, at
+    directory,
+    order,
+    scopes,
+    owners,
+    entry_from,
+    entry_to,
+    days,
+    columns,
+    starts,
+    lengths,
+    echoes,
+    ids,
+    new_rows,
+    new_counts,
+    at,
 ):
     """Folds pings into the ledgers of their scopes: sets the day's bit of each user in the entry's feature.
 
