@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from streams.ledger import compiled
+
 KERNEL = """
 import numpy as np
 from streams.ledger.compiled import compiled
@@ -51,3 +53,39 @@ def test_a_kept_kernel_is_loaded_without_a_compiler_and_another_is_compiled_behi
     ):  # the second kernel's: it is to be compiled behind a loaded one
         kept.unlink()
     assert run() == ["[2, 4] False True", "[3.0] True"]
+
+
+PART = """
+from ledger.compiled import compiled
+
+@compiled
+def part(number):
+    return number + 1
+"""
+
+WHOLE = """
+from ledger.compiled import compiled
+from ledger.part import part
+
+@compiled
+def whole(number):
+    return 10 * part(number)
+"""
+
+
+def test_a_kernel_is_compiled_anew_when_one_has_changed_that_it_calls(tmp_path: Path) -> None:
+    folder = tmp_path / "ledger"
+    folder.mkdir()
+    (folder / "compiled.py").write_text(Path(compiled.__file__).read_text())
+    (folder / "whole.py").write_text(WHOLE)
+
+    def run() -> str:
+        code = "from ledger.whole import whole; print(whole(1), dict(whole.stats.cache_hits) != {})"
+        return subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    (folder / "part.py").write_text(PART)
+    assert [run(), run()] == ["20 False", "20 True"]
+    (folder / "part.py").write_text(PART.replace("+ 1", "+ 20"))
+    assert [run(), run()] == ["210 False", "210 True"]
