@@ -227,7 +227,7 @@ def test_an_entry_that_was_told_before_has_the_users_that_were_read_there(
                     assert pings.plain[pings.echoes[e]]
                     assert said[e] in said[pings.entry_from[pings.echoes[e]] : pings.entry_to[pings.echoes[e]]]
                     assert pings.echoes[e] < m or said[e] in [said[other] for other in mine if other < e]
-    assert found > 100
+    assert found > (10 if crowded else 100)
 
 
 # ---- folding ---------------------------------------------------------------------------------------------------------
