@@ -63,13 +63,15 @@ class Lane:
 class Source:
     """One lane of the app: its agent hands every event to `pipeline`; and what the pipeline asks of Kafka."""
 
-    def __init__(self, app: faust.App, lane: Lane, config: Mapping[str, str]) -> None:
+    def __init__(
+        self, app: faust.App, lane: Lane, config: Mapping[str, str], drain_to: Mapping[TopicPartition, int] | None
+    ) -> None:
         self.lane = lane
         self.pipeline: Pipeline[Any, Any] | None = None
         self._app = app
         self._recovered: int | None = None
         self._rebalances = 0
-        self._drain_to: dict[TopicPartition, int] | None = None
+        self._drain_to = drain_to
         self._seen: dict[TopicPartition, int] = {}
         self.table = app.Table(
             lane.table,
@@ -109,10 +111,6 @@ class Source:
         self._rebalances = self._app.rebalancing_count
         if self.pipeline is not None:
             self.pipeline.wake()
-
-    def drain(self, ends: Mapping[TopicPartition, int]) -> None:
-        """From now on a partition is caught up at these offsets, not at its moving end."""
-        self._drain_to = dict(ends)
 
     # ---- what the pipeline asks --------------------------------------------------------------------------------------
 
@@ -201,9 +199,10 @@ class Tables(TableManager):  # type: ignore[misc]
 
 
 class App(faust.App):  # type: ignore[misc]
-    """Faust's app, which tells the consumer what not to fetch."""
+    """Faust's app, which tells the consumer what not to fetch, and whether it drains."""
 
     sources: Sequence[Source] = ()
+    drains = False
 
     def full_topics(self) -> set[str]:
         """Topics whose pipeline has no room for more messages, their internal topics too."""
@@ -212,9 +211,15 @@ class App(faust.App):  # type: ignore[misc]
 
 
 class StreamsApp:
-    """A Faust app with a source for each lane."""
+    """A Faust app with a source for each lane.
 
-    def __init__(self, settings: Settings, lanes: Sequence[Lane]) -> None:
+    Args:
+        drain_to: a partition is caught up at these offsets; None: at its moving end.
+    """
+
+    def __init__(
+        self, settings: Settings, lanes: Sequence[Lane], drain_to: Mapping[TopicPartition, int] | None = None
+    ) -> None:
         self.app = App(
             GROUP,
             broker=[URL(f"pingstream://{server}") for server in settings.kafka.split(",")],
@@ -240,7 +245,10 @@ class StreamsApp:
             autodiscover=False,
             TableManager=Tables,
         )
-        self.sources = self.app.sources = [Source(self.app, lane, changelog_config(settings)) for lane in lanes]
+        self.app.drains = drain_to is not None
+        self.sources = self.app.sources = [
+            Source(self.app, lane, changelog_config(settings), drain_to) for lane in lanes
+        ]
 
     def leave(self) -> None:
         """Nothing is acknowledged any more: Faust need not wait for that when it is stopped."""

@@ -127,10 +127,7 @@ class Worker:
         producer = self._producer()
         ends, _ = await asyncio.gather(self._ends(lanes), producer.start())
         settings.data_dir.mkdir(parents=True, exist_ok=True)  # Faust keeps a folder in it
-        streams = StreamsApp(settings, lanes)
-        if self._drain:
-            for source in streams.sources:
-                source.drain(ends)
+        streams = StreamsApp(settings, lanes, ends if self._drain else None)
         rows = [RowSink(self._connect, settings.database, self.metrics) for _ in streams.sources]
         pipelines = [self._pipeline(source, producer, sink) for source, sink in zip(streams.sources, rows, strict=True)]
         sums = self._kept_sums(streams, pipelines)

@@ -329,14 +329,14 @@ def find_cells(masks, counts, steps, words):  # type: ignore[no-untyped-def]
     panes, features, users = masks.shape
     seen = np.empty(users, np.uint64)
     at = np.empty(users, np.uint32)
-    found = 0
+    found = np.int64(0)
     for feature in range(features):
         seen[:] = masks[0, feature]
         for pane in range(1, panes):
             of_pane = masks[pane, feature]
             for user in range(users):
                 seen[user] |= of_pane[user]
-        number = 0
+        number = np.int64(0)
         for user in range(users):  # without a branch, which would be guessed wrong every other time
             at[number] = np.uint32(user)
             number += np.int64(seen[user] != 0)

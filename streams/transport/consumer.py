@@ -23,10 +23,11 @@ from streams.transport.unpacking import AsTheyCome
 
 log = structlog.get_logger("pingstream.transport")
 
-FETCH_WAIT_MS = 100
+FETCH_WAIT_MS, DRAIN_FETCH_WAIT_MS = 100, 10
 """How long a broker may hold a fetch of partitions that have nothing new. aiokafka has one fetch at a time under way to a
 broker, and everything else that it asks that broker comes behind it: with Faust's 1,500 a partition whose messages were used up
-while the others had none stood still for up to 1.5 s, and so did each of the questions of a start."""
+while the others had none stood still for up to 1.5 s, and so did each of the questions of a start. A drain has questions to its end, and
+nothing to wait for behind it."""
 
 
 FULL_WAIT = 0.05
@@ -59,7 +60,7 @@ class FilteringThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     def _create_consumer(self, loop: asyncio.AbstractEventLoop) -> Any:
         """Faust's, with a shorter wait for messages."""
         consumer = super()._create_consumer(loop)
-        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        consumer._fetch_max_wait_ms = DRAIN_FETCH_WAIT_MS if self.consumer.app.drains else FETCH_WAIT_MS
         return consumer
 
     async def on_start(self) -> None:

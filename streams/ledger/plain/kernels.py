@@ -625,7 +625,7 @@ def read_pings(  # type: ignore[no-untyped-def]
                                 place = _place_of(
                                     _installation(base, spans[m, UUID, 0], spans[m, UUID, 1]), day, name, last
                                 )
-                                echo = np.int64(newest[place])
+                                echo = int(newest[place])
                                 newest[place] = entries
                             if (
                                 0 <= echo < entries
