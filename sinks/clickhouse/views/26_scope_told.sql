@@ -8,34 +8,24 @@ FROM
 (
     SELECT
         period, toDate32('1900-01-01') + (period * 28 + place_) AS day_, population, scope_id, home,
-        so_far_ - up_to[place_ + 1] AS pings_, newest_
+        so_far_ - up_to[place_ + 1] AS pings_, times[so_far_] AS newest_
     FROM
     (
         SELECT
-            period, population, scope_id, max(home_) AS home,
+            period, population, scope_id, max(ping_in_period.home) AS home,
+            -- a ping may have several rows
+            arrayDistinct(groupArray((recorded_at, sipHash128(uuid, hostname, namespace_id)))) AS pings,
+            arraySort(arrayMap(ping -> ping.1, pings)) AS times,
             -- places in the period before and in this one
-            groupArray(toUInt8(toInt32(day) + 25567 + 28 - period * 28)) AS places,
-            groupArray(count_) AS counts,
-            groupArray(last_) AS lasts,
-            arrayMap(place -> counts[indexOf(places, place)], range(56)) AS counted,
-            arrayCumSum(counted) AS up_to,
-            arrayFill((last, n) -> n > 0, arrayMap(place -> lasts[indexOf(places, place)], range(56)), counted) AS newest
-        FROM
-        (
-            SELECT
-                period, population, scope_id, toDate32(recorded_at) AS day,
-                uniqExact(recorded_at, uuid, hostname, namespace_id) AS count_,
-                max(recorded_at) AS last_, max(home) AS home_
-            FROM {database}.ping_in_period
-            WHERE population IN ('self_managed', 'group')
-            GROUP BY period, population, scope_id, day
-        )
+            arrayMap(time -> toUInt8(toInt32(toDate32(time)) + 25567 + 28 - period * 28), times) AS places,
+            arrayCumSum(arrayMap(place -> countEqual(places, place), range(56))) AS up_to
+        FROM {database}.ping_in_period
+        WHERE population IN ('self_managed', 'group')
         GROUP BY period, population, scope_id
     )
     ARRAY JOIN
         range(28) AS place_,
-        arraySlice(up_to, 29) AS so_far_,
-        arraySlice(newest, 29) AS newest_
+        arraySlice(up_to, 29) AS so_far_
     WHERE so_far_ > 0
 ) AS told
 INNER JOIN {database}.calendar AS calendar ON calendar.period = told.period AND calendar.as_of = told.day_
