@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
 
-.PHONY: help setup demo test faults faults-long simulation lint types rooms check bench bench-state bench-billing bench-sizing bench-latency bench-curves bench-soak bench-peers dashboards dashboard-pictures metrics chart helm lock clean
+.PHONY: help setup demo test faults faults-long simulation lint types rooms check bench bench-state bench-billing bench-reads bench-sizing bench-latency bench-curves bench-soak bench-peers dashboards dashboard-pictures metrics chart helm lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make bench   how fast a worker drains a full topic, on this machine"
 	@echo "make bench-state  how small state stays, how fast it is counted and recovered, bytes of a ping"
 	@echo "make bench-billing  how fast billing events are drained, and the views over them"
+	@echo "make bench-reads  how long the views over usage take, for 2,000 installations and two years"
 	@echo "make bench-sizing  what an installation, a user and a ping cost: Kafka, memory, ClickHouse, CPU"
 	@echo "make bench-latency  from Kafka's acknowledgement of a ping to its figures; midnight with 100,000 installations; recovery"
 	@echo "make bench-curves  how the cost of a ping grows with installations, users, features, days; draws it for the docs"
@@ -80,6 +81,9 @@ bench-state: $(STAMP)
 
 bench-billing: $(STAMP)
 	@$(BIN)/python -m tests.benchmarks.billing
+
+bench-reads: $(STAMP)
+	@$(BIN)/python -m tests.benchmarks.reads
 
 bench-sizing: $(STAMP)
 	@$(BIN)/python -m tests.benchmarks.sizing

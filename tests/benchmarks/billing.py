@@ -34,7 +34,7 @@ from deploy.kafka.broker import LocalBroker
 from deploy.message import Message
 from sinks.topics import USAGE_PINGS
 from streams.ledger.billing.reading import read_events
-from tests.benchmarks.drain import LOOP_SECONDS, MIB, drain, number, say, topic_bytes
+from tests.benchmarks.drain import LOOP_SECONDS, MIB, best, drain, number, say, topic_bytes
 from tests.benchmarks.shapes import LAST_DAY
 from tests.running import Site
 
@@ -88,17 +88,6 @@ def reading_speed(samples: list[bytes]) -> float:
         read_events(samples, "USD", MIB)
         read += len(samples)
     return read / (time.process_time() - begun)
-
-
-def best(client: Client, query: str) -> tuple[float, int]:
-    """(seconds, rows) of a query."""
-    times = []
-    rows = 0
-    for _ in range(3):
-        begun = time.monotonic()
-        rows = int(client.query(f"SELECT count(), sum(cityHash64(*)) FROM ({query})").first_row[0])
-        times.append(time.monotonic() - begun)
-    return min(times), rows
 
 
 def time_views(client: Client, table: Table, owner: str, *, by_account_alone: bool = False) -> None:
