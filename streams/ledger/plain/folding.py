@@ -56,7 +56,7 @@ class Seat:
 
 @dataclass(slots=True)
 class PlainRows:
-    """Rows of `usage_ping` of plain pings, as columns: texts side by side in `text`, by where they start and end.
+    """Rows of `usage_ping` of plain pings, as columns: their texts side by side in `text`, by where they start and end.
 
     Attributes:
         spans: [ping, text, start and end], see `kernels.read_pings`; numbers: [ping, number], -1 unknown.
@@ -255,7 +255,10 @@ class PlainFold:
             if begin <= end
         ]
         rows = PlainRows(
-            pings.text, pings.spans[chosen], pings.numbers[chosen], pings.moments[chosen], timestamps[chosen]
+            *_taken_out(pings.text, pings.spans[chosen]),
+            pings.numbers[chosen],
+            pings.moments[chosen],
+            timestamps[chosen],
         )
         return Applied(changes, touched, rows, int(facts[:, 4].sum())), new
 
@@ -381,6 +384,16 @@ class PlainFold:
                 changes += self._packer.changes(scope, epoch, told.entries, told.new_of(place), new_rows, [])
             scope.forgot = False
         return changes
+
+
+def _taken_out(text: bytes, spans: Numbers) -> tuple[bytes, Numbers]:
+    """The texts of these spans side by side, and where they are there: rows wait for the state and for ClickHouse, and would keep the
+    messages meanwhile."""
+    starts, ends = (np.ascontiguousarray(spans[:, :, side]).ravel() for side in (0, 1))
+    offsets, out = np.empty(len(starts) + 1, np.int32), np.empty(int((ends - starts).sum()), np.uint8)
+    kernels.gather(np.frombuffer(text, np.uint8), starts, ends, offsets, out)
+    there = np.stack([offsets[:-1], offsets[1:]], axis=1).astype(np.int64).reshape(spans.shape)
+    return out.tobytes(), there
 
 
 @dataclass(slots=True)
