@@ -159,6 +159,10 @@ class Source:
             return {tp: self._drain_to.get(tp, found[tp]) for tp in partitions}
         return found
 
+    def expects(self, partition: TopicPartition, offset: int) -> bool:
+        """Whether messages of a partition may come from an offset on: a drain knows where it ends."""
+        return self._drain_to is None or offset < self._drain_to.get(partition, 0)
+
     def known_end(self, partition: TopicPartition) -> int:
         """End of the partition as far as fetching, or a look, has shown it."""
         fetched = 0
@@ -199,10 +203,9 @@ class Tables(TableManager):  # type: ignore[misc]
 
 
 class App(faust.App):  # type: ignore[misc]
-    """Faust's app, which tells the consumer what not to fetch, and whether it drains."""
+    """Faust's app, which tells the consumer what not to fetch."""
 
     sources: Sequence[Source] = ()
-    drains = False
 
     def full_topics(self) -> set[str]:
         """Topics whose pipeline has no room for more messages, their internal topics too."""
@@ -245,7 +248,6 @@ class StreamsApp:
             autodiscover=False,
             TableManager=Tables,
         )
-        self.app.drains = drain_to is not None
         self.sources = self.app.sources = [
             Source(self.app, lane, changelog_config(settings), drain_to) for lane in lanes
         ]

@@ -84,6 +84,9 @@ class Source(Protocol):
     async def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Offsets that must be reached to be called caught up."""
 
+    def expects(self, partition: TopicPartition, offset: int) -> bool:
+        """Whether messages of a source partition may come from an offset on."""
+
     def known_end(self, partition: TopicPartition) -> int:
         """End of the partition as far as fetching has shown it."""
 
@@ -209,7 +212,12 @@ class Pipeline(Generic[B, F]):
         newest = {event.message.tp: event.message.offset for event, _, _ in self._waiting}
         waits_since = time.monotonic() if not newest or self._is_far_behind(newest) else self._waiting[0][2]
         until = waits_since + self._flush_seconds
-        while self._waiting and self._waiting_bytes < self._side.flush_bytes and not self._stopping:
+        while (
+            self._waiting
+            and self._waiting_bytes < self._side.flush_bytes
+            and not self._stopping
+            and self._expects_more()
+        ):
             left = until - time.monotonic()
             if left <= 0:
                 break
@@ -217,6 +225,15 @@ class Pipeline(Generic[B, F]):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._arrived.wait(), left)
         self._arrived.clear()
+
+    def _expects_more(self) -> bool:
+        """Whether the source topic may have more than what waits: to wait for what is forwarded alone is worth no flush less."""
+        ends = {event.message.tp: event.message.offset + 1 for event, _, _ in self._waiting}
+        return any(
+            self._source.expects(tp, ends.get(tp) or self.reached(tp))
+            for tp in self._source.assigned()
+            if tp.topic == self._topic
+        )
 
     def _is_far_behind(self, newest: Mapping[TopicPartition, int]) -> bool:
         """Whether Kafka has much more than up to these offsets."""

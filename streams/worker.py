@@ -125,13 +125,14 @@ class Worker:
         compiled = asyncio.create_task(asyncio.to_thread(example.run))
         lanes = await self._topics()
         producer = self._producer()
-        ends, _ = await asyncio.gather(self._ends(lanes), producer.start())
+        started = asyncio.create_task(producer.start())
+        ends = await self._ends(lanes)
         settings.data_dir.mkdir(parents=True, exist_ok=True)  # Faust keeps a folder in it
         streams = StreamsApp(settings, lanes, ends if self._drain else None)
         rows = [RowSink(self._connect, settings.database, self.metrics) for _ in streams.sources]
         pipelines = [self._pipeline(source, producer, sink) for source, sink in zip(streams.sources, rows, strict=True)]
         sums = self._kept_sums(streams, pipelines)
-        await compiled
+        await asyncio.gather(compiled, started)
         web = await self._open_web(streams, pipelines)
         log.info(
             "worker started",
@@ -399,6 +400,7 @@ class Worker:
         both = list(zip(streams.sources, pipelines, strict=True))
         if any(pipeline.reached(tp) < ends.get(tp, 0) for source, pipeline in both for tp in source.assigned()):
             return False
+        streams.app.consumer.expect_nothing()
         await streams.app.consumer.commit()
         asked = streams.sources[0]  # they share a consumer, and Kafka answers each question after a fetch that waits
         if await self._behind(asked, ends):

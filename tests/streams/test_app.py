@@ -14,12 +14,12 @@ from sinks.topics import BILLING_EVENTS, USAGE_PINGS
 from streams.app import Lane, StreamsApp
 
 
-def app(folder: Path) -> StreamsApp:
+def app(folder: Path, drain_to: dict[TP, int] | None = None) -> StreamsApp:
     lanes = [
         Lane(USAGE_PINGS, "usage-pings.rekeyed", 2, "usage"),
         Lane(BILLING_EVENTS, "billing-events.rekeyed", 2, "billing"),
     ]
-    return StreamsApp(Settings(_env_file=None, data_dir=folder), lanes)  # type: ignore[call-arg]
+    return StreamsApp(Settings(_env_file=None, data_dir=folder), lanes, drain_to)  # type: ignore[call-arg,arg-type]
 
 
 async def test_the_end_of_a_partition_that_was_taken_away_is_what_was_seen_of_it(tmp_path: Path) -> None:
@@ -33,6 +33,14 @@ async def test_the_end_of_a_partition_that_was_taken_away_is_what_was_seen_of_it
     assert source.known_end(gone) == 0
     source._seen = {gone: 5}
     assert source.known_end(gone) == 5
+
+
+async def test_a_drain_knows_where_messages_end(tmp_path: Path) -> None:
+    first, second = TP(USAGE_PINGS, 0), TP(USAGE_PINGS, 1)
+    source = app(tmp_path, {first: 7}).sources[0]
+    assert [source.expects(first, offset) for offset in (0, 6, 7, 8)] == [True, True, False, False]
+    assert not source.expects(second, 0), "it came after the start"
+    assert app(tmp_path).sources[0].expects(first, 10**9)
 
 
 async def test_topics_without_room_are_those_of_pipelines_that_are_full(tmp_path: Path) -> None:

@@ -27,12 +27,12 @@ from faust.types import TP
 from intervaltree import IntervalTree  # type: ignore[import-untyped]
 from structlog.testing import capture_logs
 
-from streams.app import App, Tables
+from streams.app import Tables
 from streams.transport import Transport
 from streams.transport.consumer import (
-    DRAIN_FETCH_WAIT_MS,
     FETCH_WAIT_MS,
     FULL_WAIT,
+    LAST_FETCH_WAIT_MS,
     AssignedOnly,
     BatchConsumer,
     FilteringThread,
@@ -121,16 +121,17 @@ async def test_topics_whose_pipeline_has_no_room_are_left_in_kafka(
 # ---- nothing waits for nothing -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("drains", "longest"), [(False, FETCH_WAIT_MS), (True, DRAIN_FETCH_WAIT_MS)])
-async def test_a_fetch_of_partitions_without_messages_ends_soon(drains: bool, longest: int) -> None:
-    app = App(f"test-fetch-wait-{drains}", broker="pingstream://127.0.0.1:1", autodiscover=False)
-    app.drains = drains
+async def test_a_fetch_of_partitions_without_messages_ends_soon() -> None:
+    app = faust.App("test-fetch-wait", broker="pingstream://127.0.0.1:1", autodiscover=False)
     thread = app.consumer._thread
     thread.thread_loop = asyncio.get_running_loop()
     stock = StockThread._create_consumer(thread, loop=thread.thread_loop)
-    ours = thread._create_consumer(loop=thread.thread_loop)
+    ours = thread._consumer = thread._create_consumer(loop=thread.thread_loop)
     assert stock._fetch_max_wait_ms == 1500, "mended in Faust: FETCH_WAIT_MS may go"
-    assert ours._fetch_max_wait_ms == longest
+    assert ours._fetch_max_wait_ms == FETCH_WAIT_MS
+    ours._fetcher = SimpleNamespace(_fetch_max_wait_ms=FETCH_WAIT_MS)
+    app.consumer.expect_nothing()
+    assert ours._fetcher._fetch_max_wait_ms == LAST_FETCH_WAIT_MS
 
 
 async def test_tables_start_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
