@@ -458,11 +458,12 @@ def count_figures(  # type: ignore[no-untyped-def]
     wau = np.empty((STRIP, figures), np.uint32)
     mau = np.empty((STRIP, figures), np.uint32)
     session_sum = np.empty(figures, np.int64)
-    none, of_masks = np.int64(nothing.ctypes.data), np.int64(masks.ctypes.data)
-    stage_at, total_at, size = np.int64(of_stage.ctypes.data), np.int64(of_total.ctypes.data), 4 * count
-    panes, room = masks.shape[0], masks.shape[2]
+    panes, room, size = masks.shape[0], masks.shape[2], 4 * count
     for begin in range(first - 1, last + 1, STRIP):
         days = min(STRIP, last + 1 - begin)
+        # Asked for here and not before the loop: an array lives up to the last place that names it, whoever has its address.
+        none, of_masks = np.int64(nothing.ctypes.data), np.int64(masks.ctypes.data)
+        stage_at, total_at = np.int64(of_stage.ctypes.data), np.int64(of_total.ctypes.data)
         of_total[:days] = 0
         for stage in range(stages):
             of_stage[:days] = 0

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -184,3 +189,50 @@ def test_days_that_leave_change_no_figure_that_does_not_reach_back_to_them(facts
     more = [(max(ledger.floor, DAY0) + 3, "s9", "f9", 7)]
     fold(ledger, names, more)
     assert figures(ledger, more[0][0], more[0][0])[more[0][0], names.number("s9", "f9")][2] == 1
+
+
+@pytest.mark.parametrize("users", [1, 15, 17, 3_000, 200_000])
+@pytest.mark.parametrize("panes", [1, 2])
+def test_windows_at_the_edges_of_panes_are_those_of_the_bits(users: int, panes: int) -> None:
+    """Days of which a pane is missing, of the newest days and the oldest, against shifts of whole numbers."""
+    rng = np.random.default_rng([users, panes])
+    names, ledger, first_pane = Names(), UsageLedger(), DAY0 // 64
+    for stage, feature in FEATURES[:3]:
+        ledger.column(stage, feature, names)
+    ledger.append_users(np.arange(users, dtype=np.uint64))
+    ledger.open_days(64 * first_pane, 64 * (first_pane + panes) - 1)
+    bits = rng.integers(0, 2**64, (panes, 3, users), np.uint64, endpoint=False) & rng.integers(
+        0, 2**64, (panes, 3, users), np.uint64
+    )
+    ledger.masks[:, :3, :users] = bits
+    first, last = 64 * first_pane, 64 * (first_pane + panes) + 20
+    found = figures(ledger, first, last)
+    created = np.array([True, True, False])
+    for day in range(first, last + 1, 1 if users < 1_000 else 19):
+        active = np.zeros((28, 3, users), np.bool_)
+        for back in range(28):
+            pane, bit = divmod(day - back - 64 * first_pane, 64)
+            if 0 <= pane < panes:
+                active[back] = bits[pane] >> np.uint64(bit) & np.uint64(1)
+        wanted = {
+            names.number(*name): tuple(int(active[:window, which].any(axis=(0, 1)).sum()) for window in (1, 7, 28))
+            for name, which in (
+                (("", ""), created | True), (("create", ""), created), (("plan", ""), ~created),
+                (FEATURES[0], [0]), (FEATURES[1], [1]), (FEATURES[2], [2]),
+            )
+        }  # fmt: skip
+        assert {name: figure[:3] for (on, name), figure in found.items() if on == day and figure[2]} == {
+            name: figure for name, figure in wanted.items() if figure[2]
+        }
+
+
+def test_no_kernel_reads_memory_that_is_free_again() -> None:
+    """A kernel that knows only an array's address does not keep the array. What is freed is filled, by glibc and on macOS."""
+    code = (
+        "from tests.streams.ledger.test_usage import test_windows_at_the_edges_of_panes_are_those_of_the_bits as check\n"
+        "for users in 1, 17, 3_000:\n"
+        "    check(users, 1); check(users, 2)"
+    )
+    filled = {"MALLOC_PERTURB_": "165", "MallocScribble": "1", "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | filled, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
