@@ -1,5 +1,6 @@
 """What lies at an address, for kernels. An array that a kernel hands to a part of itself has its references counted, which takes longer
-than a small part's work; an address is just a number."""
+than a small part's work; an address is just a number. So it keeps no array: one that a kernel makes itself is free after the last
+place that names it. Ask for its address inside the loop in which it is read."""
 
 from __future__ import annotations
 
