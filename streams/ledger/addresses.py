@@ -47,8 +47,7 @@ def uint32s(address, length):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def byte_at(context, address):  # type: ignore[no-untyped-def]
-    """The byte at an address, as a number. Handing an array to a part of a kernel counts its references, which takes longer than
-    reading a byte of it; an address is just a number."""
+    """The byte at an address, as a number."""
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         place = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())

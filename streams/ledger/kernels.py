@@ -449,7 +449,6 @@ def count_figures(  # type: ignore[no-untyped-def]
     features = len(stage_of)
     figures = 1 + stages + features
     known = sessions.shape[0] > 0
-    count = min((count + 15) & ~15, masks.shape[2])  # whole vectors: beyond the users there are no bits
     nothing = np.zeros(count, np.uint64)
     of_stage = np.empty((STRIP, count), np.uint32)
     of_total = np.empty((STRIP, count), np.uint32)

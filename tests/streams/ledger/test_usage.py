@@ -201,9 +201,8 @@ def test_windows_at_the_edges_of_panes_are_those_of_the_bits(users: int, panes: 
         ledger.column(stage, feature, names)
     ledger.append_users(np.arange(users, dtype=np.uint64))
     ledger.open_days(64 * first_pane, 64 * (first_pane + panes) - 1)
-    bits = rng.integers(0, 2**64, (panes, 3, users), np.uint64, endpoint=False) & rng.integers(
-        0, 2**64, (panes, 3, users), np.uint64
-    )
+    bits, others = rng.integers(0, 2**64, (2, panes, 3, users), np.uint64)
+    bits &= others
     ledger.masks[:, :3, :users] = bits
     first, last = 64 * first_pane, 64 * (first_pane + panes) + 20
     found = figures(ledger, first, last)
