@@ -40,7 +40,8 @@ STALE_SECONDS = 60
 """After so long without a step the process that holds the lock is taken for dead. If it lives, two do the same work, and
 nothing is done twice by that: every statement makes what is missing, or the same again."""
 POLL_SECONDS = 0.2
-_VIEWS_A_STEP = 10
+MOVE_SECONDS = 5
+"""So often others are told that we go on."""
 
 TABLE_ALREADY_EXISTS = 57, "TABLE_ALREADY_EXISTS"
 UNKNOWN_DATABASE = 81, "UNKNOWN_DATABASE"
@@ -102,8 +103,8 @@ def migrate(client: Client, database: str, *, replicated: bool = False, cluster:
         if cluster:
             _refuse_shards(client, cluster)
         client.command(create_database(database, replicated, cluster), use_database=False)
-        with _locked(client, database):
-            return _bring_up_to_date(client, database)
+        with _locked(client, database) as lock:
+            return _bring_up_to_date(client, database, lock)
     except ClickHouseError as exc:
         if _is(exc, ACCESS_DENIED) or _is(exc, READONLY):
             raise SchemaError(
@@ -134,24 +135,24 @@ def _refuse_shards(client: Client, cluster: str) -> None:
         )
 
 
-def _bring_up_to_date(client: Client, database: str) -> list[Migration]:
-    """Under the lock."""
-    for statement in statements(_MIGRATION_TABLE, database, is_replicated(client, database)):
+def _bring_up_to_date(client: Client, database: str, lock: _Held) -> list[Migration]:
+    replicated = is_replicated(client, database)
+    for statement in statements(_MIGRATION_TABLE, database, replicated):
         client.command(statement)
     done = applied(client, database) or 0
     _refuse_newer(done, database)
     taken = [step for step in migrations() if step.number > done]
     for step in taken:
-        take(client, database, step)
+        lock.still_held()
+        take(client, database, step, replicated)
     if not _views_are_made(client, database):
-        _make_views(client, database)
+        _make_views(client, database, replicated, lock)
     return taken
 
 
-def take(client: Client, database: str, step: Migration) -> None:
+def take(client: Client, database: str, step: Migration, replicated: bool) -> None:
     """Takes a step, and notes that it is taken."""
-    _still_here(client, database)
-    for statement in statements(step.sql, database, is_replicated(client, database)):
+    for statement in statements(step.sql, database, replicated):
         client.command(statement)
     client.command(f"INSERT INTO {database}.schema_migration (number, name) VALUES ({step.number}, '{step.name}')")
 
@@ -179,8 +180,25 @@ def _refuse_newer(done: int, database: str) -> None:
 # ---- the lock ----------------------------------------------------------------------------------------------------------------
 
 
+class _Held:
+    """The lock while it is ours: it has to move, or others take us for dead."""
+
+    def __init__(self, client: Client, database: str) -> None:
+        self._client = client
+        self._database = database
+        self._moved = time.monotonic()
+
+    def still_held(self) -> None:
+        """Tells those who wait that we go on, if they have not heard of us for a while."""
+        if time.monotonic() - self._moved < MOVE_SECONDS:
+            return
+        self._moved = time.monotonic()
+        with contextlib.suppress(ClickHouseError):  # it was taken from us, after a minute without a step
+            self._client.command(f"ALTER TABLE {self._database}.{LOCK} MODIFY COMMENT '{time.time_ns()}'")
+
+
 @contextlib.contextmanager
-def _locked(client: Client, database: str) -> Iterator[None]:
+def _locked(client: Client, database: str) -> Iterator[_Held]:
     """Waits until nobody else changes the schema, and keeps others from it."""
     said = False
     while not _lock(client, database):
@@ -192,7 +210,7 @@ def _locked(client: Client, database: str) -> Iterator[None]:
             client.command(f"DROP TABLE IF EXISTS {database}.{LOCK} SYNC")
         time.sleep(POLL_SECONDS)
     try:
-        yield
+        yield _Held(client, database)
     finally:
         with contextlib.suppress(
             ClickHouseError
@@ -209,12 +227,6 @@ def _lock(client: Client, database: str) -> bool:
             return False
         raise
     return True
-
-
-def _still_here(client: Client, database: str) -> None:
-    """Tells those who wait that we go on."""
-    with contextlib.suppress(ClickHouseError):  # it was taken from us, after a minute without a step
-        client.command(f"ALTER TABLE {database}.{LOCK} MODIFY COMMENT '{time.time_ns()}'")
 
 
 def _idle_seconds(client: Client, database: str) -> int | None:
@@ -254,21 +266,19 @@ def _views_are_made(client: Client, database: str) -> bool:
     return bool(made == [(views, _views()[1])])
 
 
-def _make_views(client: Client, database: str) -> None:
+def _make_views(client: Client, database: str, replicated: bool, lock: _Held) -> None:
     texts, digest = _views()
-    replicated = is_replicated(client, database)
     for statement in statements(_VIEWS_TABLE, database, replicated):
         client.command(statement)
     # ClickHouse keeps this setting of a user and, by a setting of the server, does not look at it. A view of its definer shows
     # what it shows to users who may not read the tables beneath.
     security = client.query("SELECT getSetting('default_normal_view_sql_security')").first_row[0]
     definer = " DEFINER = CURRENT_USER SQL SECURITY DEFINER" if security == "DEFINER" else ""
-    for number, sql in enumerate(texts):
+    for sql in texts:
         definition = " ".join(line.removeprefix("--").strip() for line in sql.splitlines() if line.startswith("--"))
-        if number % _VIEWS_A_STEP == 0:
-            _still_here(client, database)
+        lock.still_held()
         for statement in statements(sql, database, replicated):
-            statement = re.sub(r"^(CREATE OR REPLACE VIEW \S+)", rf"\1{definer}", statement)
+            statement = statement.replace("\n)\nAS\n", f"\n){definer}\nAS\n", 1)  # behind the columns
             client.command(statement + "\nCOMMENT '" + definition.replace("'", "''") + "'")
     client.command(
         f"INSERT INTO {database}.schema_views (views, digest) "

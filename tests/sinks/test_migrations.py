@@ -99,7 +99,7 @@ def database_of(client: Client, level: int) -> str:
             "ENGINE = ReplacingMergeTree ORDER BY number"
         )
     for step in migrations()[:level]:
-        schema.take(client, database, step)
+        schema.take(client, database, step, False)
         for rows in ROWS.get(step.number, ()):
             client.command(f"INSERT INTO {database}.{rows}")
     return database

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -111,3 +113,27 @@ def test_the_newest_version_of_a_row_is_read(client: Client) -> None:
         "SELECT level, stage, dau, wau, mau, sessions FROM pingstream.usage_kpi ORDER BY level"
     ).result_rows
     assert rows == [("stage", "create", 1, 2, 9, None), ("total", "", 1, 2, 9, None)]
+
+
+def test_the_columns_that_a_view_declares_are_those_of_its_query(client: Client) -> None:
+    """ClickHouse makes one of the other without a word, and asks no query for the columns of a view that declares them."""
+    migrate(client, "pingstream")
+    views = client.query(
+        "SELECT name, as_select FROM system.tables WHERE database = 'pingstream' AND engine = 'View'"
+    ).result_rows
+    assert len(views) > 50
+    for name, query in views:
+        declared, given = (
+            [row[:2] for row in client.query(f"DESCRIBE TABLE {what}").result_rows]
+            for what in (f"pingstream.{name}", f"({query})")
+        )
+        assert declared == given, name
+
+
+def test_every_view_declares_its_columns() -> None:
+    texts = [file.read_text() for file in (resources.files("sinks.clickhouse") / "views").iterdir()]
+    made = [statement for text in texts for statement in statements(text, "pingstream", False)]
+    created = [statement for statement in made if statement.startswith("CREATE")]
+    assert len(created) > 50
+    for statement in created:
+        assert re.match(r"CREATE OR REPLACE VIEW pingstream\.\w+\n\(\n(    .+\n)+\)\nAS\n", statement), statement[:80]

@@ -1,7 +1,12 @@
 -- Internal. Exact figures of a scope and day, a row a figure, by the id of its name. A group's are sums over the shards
 -- that hold it. GitLab.com's users are sums over its shards; its sessions are sums over its groups and the pings
 -- without a group, as far as they are known, and stand in rows that exist by their users.
-CREATE OR REPLACE VIEW {database}.exact_figure AS
+CREATE OR REPLACE VIEW {database}.exact_figure
+(
+    as_of Date32, population LowCardinality(String), scope_id String, basis LowCardinality(String), name UInt64,
+    dau UInt64, wau UInt64, mau UInt64, sessions Nullable(UInt64)
+)
+AS
 SELECT
     as_of,
     population,

@@ -1,6 +1,10 @@
 -- Internal. What stands in billing_account, as a number: rows of an account that are written anew have a newer version, and a
 -- worker writes all rows of a home. So what has the same digest gives the same sums, by the same views. No row without accounts.
-CREATE OR REPLACE VIEW {database}.account_digest AS
+CREATE OR REPLACE VIEW {database}.account_digest
+(
+    accounts UInt64
+)
+AS
 SELECT groupBitXor(cityHash64(home, row_version, number)) AS accounts
 FROM
 (

@@ -1,5 +1,9 @@
 -- Internal. Digests of the kind and id of what installations and groups name: by which they may be linked to accounts.
-CREATE OR REPLACE VIEW {database}.named_id AS
+CREATE OR REPLACE VIEW {database}.named_id
+(
+    key UInt64
+)
+AS
 SELECT DISTINCT key
 FROM {database}.ping
 ARRAY JOIN

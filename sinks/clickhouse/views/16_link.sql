@@ -2,7 +2,11 @@
 -- newest event by the end of the day carries it, cancellations apart; of events at the same time that of the greatest account_id and
 -- subscription_id. Kinds: subscription (subscription_id), license (license_sha256), namespace (namespace_id). A namespace that
 -- its subscription has left is nobody's.
-CREATE OR REPLACE VIEW {database}.link AS
+CREATE OR REPLACE VIEW {database}.link
+(
+    kind String, id String, account_id String, subscription_id String, first_day Date32, until Date32
+)
+AS
 SELECT kind, id, owner.1 AS account_id, owner.2 AS subscription_id, first_day, until
 FROM
 (

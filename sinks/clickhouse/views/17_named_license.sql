@@ -1,5 +1,9 @@
 -- Internal. The licence that an installation names in its newest ping, from first_day to the day before until, of any age.
-CREATE OR REPLACE VIEW {database}.named_license AS
+CREATE OR REPLACE VIEW {database}.named_license
+(
+    scope_id String, subscription_id String, license String, first_day Date32, until Date32
+)
+AS
 SELECT scope_id, subscription_id, license, first_day, until
 FROM
 (

@@ -1,6 +1,10 @@
 -- Internal. The subscription that a scope is linked to from first_day to the day before until: an installation by the
 -- subscription that its newest ping names, if that is known by then, else by its licence; a group by its namespace.
-CREATE OR REPLACE VIEW {database}.scope_link AS
+CREATE OR REPLACE VIEW {database}.scope_link
+(
+    population String, scope_id String, account_id String, subscription_id String, first_day Date32, until Date32
+)
+AS
 SELECT population, scope_id, account_id, subscription_id, first_day, until
 FROM
 (

@@ -1,6 +1,10 @@
 -- Internal. Where the seats and MRR of a dimension's value change, and by how much, of all accounts together; held is
 -- the number of account_kpi rows. Kept, or computed.
-CREATE OR REPLACE VIEW {database}.held_step AS
+CREATE OR REPLACE VIEW {database}.held_step
+(
+    cell UInt64, day Date32, held Int64, seats Int64, mrr Int64
+)
+AS
 SELECT kept.1 AS cell, kept.2 AS day, kept.3 AS held, kept.4 AS seats, kept.5 AS mrr
 FROM {database}.current_sums
 ARRAY JOIN held_steps AS kept

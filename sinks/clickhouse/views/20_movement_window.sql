@@ -3,7 +3,13 @@
 -- segment is the id of the segment among them. step: the kind as a number, 1 new, 2 churn, 0 any other, for grouping.
 -- tier: 1 for a movement to a plan of a higher rank, -1 to one of a lower, 0 for others, and for those of the kinds new
 -- and churn and from or to free. Ranks: bronze and starter 1, silver and premium 2, gold and ultimate 3.
-CREATE OR REPLACE VIEW {database}.movement_window AS
+CREATE OR REPLACE VIEW {database}.movement_window
+(
+    seen_from Date32, seen_to Date32, cells Array(UInt64), segment UInt64, kind String, step UInt32, tier Int16,
+    channel String, plan_from String, plan_to String, seats_from Int64, seats_to Int64, mrr_from Int64, mrr_to Int64,
+    seat_mrr Decimal(38, 0), tier_mrr Decimal(38, 0), discount_mrr Decimal(38, 0), price_mrr Decimal(38, 0)
+)
+AS
 SELECT
     seen_from,
     seen_to,

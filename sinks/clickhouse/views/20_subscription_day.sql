@@ -1,6 +1,13 @@
 -- Internal. A row for each subscription and day, as account_kpi has them, by billing alone: synced says whether any
 -- seats_synced has told of the subscription by then, billable_users and max_users what the newest of them told.
-CREATE OR REPLACE VIEW {database}.subscription_day AS
+CREATE OR REPLACE VIEW {database}.subscription_day
+(
+    as_of Date32, account_id String, subscription_id String, parent_account_id String, deployment String, plan String,
+    country String, geo String, territory String, segment String, buyer_persona String, acquisition_channel String,
+    acquisition_source String, seats Int64, seats_added_28d Int64, seats_removed_28d Int64, mrr Decimal(18, 2),
+    mrr_12m_ago Decimal(18, 2), synced UInt8, billable_users Nullable(Int64), max_users Nullable(Int64)
+)
+AS
 SELECT
     as_of,
     account_id,

@@ -1,7 +1,11 @@
 -- Internal. Where the MRR of the accounts under one parent changes, 12 months ago (base) and now, and by how much: of
 -- accounts that have had a parent, under the one of the day, which is the account itself on days without; and of those
 -- that are the parent of others. All other accounts are alone.
-CREATE OR REPLACE VIEW {database}.family_step AS
+CREATE OR REPLACE VIEW {database}.family_step
+(
+    parent String, day Date32, base Int64, mrr Int64
+)
+AS
 SELECT if(parent_ = '', account_id, parent_) AS parent, day_ AS day, base_ AS base, mrr_ AS mrr
 FROM
 (

@@ -1,6 +1,10 @@
 -- Internal. Where the seats of growth in 28 days change, and by how much, of all accounts together, by the cell of each
 -- dimension's value; that of a channel is its number: no digest is as small. movements is how many they are. Kept, or computed.
-CREATE OR REPLACE VIEW {database}.growth_step AS
+CREATE OR REPLACE VIEW {database}.growth_step
+(
+    cell UInt64, day Date32, movements Int64, seats Int64
+)
+AS
 SELECT kept.1 AS cell, kept.2 AS day, kept.3 AS movements, kept.4 AS seats
 FROM {database}.current_sums
 ARRAY JOIN growth_steps AS kept

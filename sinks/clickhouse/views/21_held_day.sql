@@ -1,5 +1,9 @@
 -- Internal. Seats and MRR of a dimension's value on each day on which a row of account_kpi has it.
-CREATE OR REPLACE VIEW {database}.held_day AS
+CREATE OR REPLACE VIEW {database}.held_day
+(
+    as_of Date32, cell UInt64, seats Int64, mrr Int64
+)
+AS
 SELECT day + i AS as_of, cell, seats, mrr
 FROM
 (

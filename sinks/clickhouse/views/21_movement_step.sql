@@ -1,6 +1,11 @@
 -- Internal. Where the change in MRR in 28 days changes, and by how much, of all accounts together, by segment and by step of
 -- movement_window; movements is how many they are. Kept, or computed.
-CREATE OR REPLACE VIEW {database}.movement_step AS
+CREATE OR REPLACE VIEW {database}.movement_step
+(
+    cell UInt64, step UInt32, day Date32, movements Int64, seat Decimal(38, 0), tier Decimal(38, 0),
+    discount Decimal(38, 0), price Decimal(38, 0)
+)
+AS
 SELECT
     kept.1 AS cell, kept.2 AS step, kept.3 AS day, kept.4 AS movements, kept.5 AS seat, kept.6 AS tier, kept.7 AS discount,
     kept.8 AS price

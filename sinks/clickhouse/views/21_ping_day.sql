@@ -1,7 +1,13 @@
 -- Internal. The ping that speaks for a scope on a day: from the UTC day of recorded_at for 28 days, or until the day
 -- before the scope's next ping, and up to the as-of clock. Of the pings of a day the one with the greatest (recorded_at,
 -- uuid, hostname, namespace_id) stands.
-CREATE OR REPLACE VIEW {database}.ping_day AS
+CREATE OR REPLACE VIEW {database}.ping_day
+(
+    as_of Date32, population LowCardinality(String), scope_id String, version String, edition LowCardinality(String),
+    plan LowCardinality(String), registered_users Nullable(Int64), billable_users Nullable(Int64),
+    historical_max_users Nullable(Int64)
+)
+AS
 SELECT
     calendar.as_of AS as_of, population, scope_id, version, edition, plan, registered_users, billable_users, historical_max_users
 FROM

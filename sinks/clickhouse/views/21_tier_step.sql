@@ -1,6 +1,11 @@
 -- Internal. Where the movements between paid plans of different rank in 28 days change, by segment, plans and direction, and
 -- by how much: how many they are, the seats after them, the change in MRR. Kept, or computed.
-CREATE OR REPLACE VIEW {database}.tier_step AS
+CREATE OR REPLACE VIEW {database}.tier_step
+(
+    cell UInt64, plan_from String, plan_to String, direction String, day Date32, movements Int64, seats Int64,
+    mrr Int64
+)
+AS
 SELECT
     kept.1 AS cell, kept.2 AS plan_from, kept.3 AS plan_to, kept.4 AS direction, kept.5 AS day, kept.6 AS movements,
     kept.7 AS seats, kept.8 AS mrr

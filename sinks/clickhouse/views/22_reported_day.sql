@@ -2,7 +2,12 @@
 -- validity what it knows to be above 0 (falls is false), and on the first of them a 0 for what was above 0 on the day
 -- before (falls is true). What is unknown or has expired is not in them. Pings that report speak as in ping_day, each until
 -- the next of them.
-CREATE OR REPLACE VIEW {database}.reported_day AS
+CREATE OR REPLACE VIEW {database}.reported_day
+(
+    as_of Date32, population LowCardinality(String), scope_id String, basis LowCardinality(String), falls UInt8,
+    names Array(UInt64), mau Array(UInt64)
+)
+AS
 SELECT
     calendar.as_of AS as_of,
     told.population AS population,

@@ -1,7 +1,11 @@
 -- Internal. Where the MRR of all customers of a level changes, and by how much: 12 months ago (base); and of those with a
 -- base their MRR now (current), the lesser of the two (gross), how many they are (customers), and how many have none now
 -- (churned). A customer is a subscription, an account, or a parent with all accounts under it. Kept, or computed.
-CREATE OR REPLACE VIEW {database}.retention_step AS
+CREATE OR REPLACE VIEW {database}.retention_step
+(
+    level String, day Date32, base Int64, current Int64, gross Int64, customers Int64, churned Int64
+)
+AS
 SELECT
     kept.1 AS level, kept.2 AS day, kept.3 AS base, kept.4 AS current, kept.5 AS gross, kept.6 AS customers,
     kept.7 AS churned

@@ -1,6 +1,10 @@
 -- Internal. What pings of installations and groups say of a day, up to the as-of clock: how many there are of the 28 days
 -- up to and with it (pings), and the newest of the scope by then. A scope that has been silent for longer has a row as well.
-CREATE OR REPLACE VIEW {database}.scope_told AS
+CREATE OR REPLACE VIEW {database}.scope_told
+(
+    as_of Date32, population LowCardinality(String), scope_id String, pings UInt64, recorded_at DateTime64(6, 'UTC')
+)
+AS
 SELECT
     calendar.as_of AS as_of, told.population AS population, told.scope_id AS scope_id,
     toUInt64(pings_) AS pings, newest_ AS recorded_at

@@ -1,7 +1,12 @@
 -- Internal. What stands for a scope on a day, figures above 0 alone, as arrays of names' ids and users: its exact ones
 -- where it has an exact mau above 0 (of a group a row for each shard), else what it reports itself: what its newest ping
 -- that reports knows, for 28 days. total is the figure without a stage, has_total whether there is any.
-CREATE OR REPLACE VIEW {database}.scope_usage AS
+CREATE OR REPLACE VIEW {database}.scope_usage
+(
+    as_of Date32, population LowCardinality(String), scope_id String, is_exact Bool, used Array(UInt64),
+    users Array(UInt64), total UInt64, has_total Bool
+)
+AS
 SELECT
     as_of,
     toString(population) AS population,

@@ -1,6 +1,11 @@
 -- Internal. Figures of a whole population, of each basis: sums over its scopes' rows of that day. What the KPI views
 -- are made of.
-CREATE OR REPLACE VIEW {database}.population_figure AS
+CREATE OR REPLACE VIEW {database}.population_figure
+(
+    as_of Date32, population LowCardinality(String), basis LowCardinality(String), stage String, feature String,
+    mau UInt64
+)
+AS
 SELECT
     figure.as_of AS as_of,
     figure.population AS population,

@@ -2,7 +2,14 @@
 -- 0, contraction down, renewal_growth up in a renewal, growth up outside of one, none when seats stay. The four parts
 -- of the change in MRR add up to it: seats at the old price a seat (all of it from or to 0 seats), then the tier when
 -- the plan's rank changed, else the discount where both list prices are known, and the price. Up to the as-of clock.
-CREATE OR REPLACE VIEW {database}.seat_movement AS
+CREATE OR REPLACE VIEW {database}.seat_movement
+(
+    account_id String, event_id String, occurred_at DateTime64(6, 'UTC'), subscription_id String,
+    kind LowCardinality(String), channel LowCardinality(String), plan_from LowCardinality(String),
+    plan_to LowCardinality(String), seats_from Int64, seats_to Int64, mrr_from Decimal(18, 2), mrr_to Decimal(18, 2),
+    seat_mrr Decimal(38, 2), tier_mrr Decimal(38, 2), discount_mrr Decimal(38, 2), price_mrr Decimal(38, 2)
+)
+AS
 SELECT
     account_id,
     event_id,

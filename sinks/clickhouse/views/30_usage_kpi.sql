@@ -2,7 +2,12 @@
 -- of each stage, of each feature. Exact figures are sizes of unions, never sums: a stage's figure is not the sum of its
 -- features'. Reported ones are what the scope's valid ping says, mau alone. A row while the figure is above 0, and one
 -- at 0 when it falls.
-CREATE OR REPLACE VIEW {database}.usage_kpi AS
+CREATE OR REPLACE VIEW {database}.usage_kpi
+(
+    as_of Date32, population LowCardinality(String), scope_id String, basis LowCardinality(String), level String,
+    stage String, feature String, dau Nullable(UInt64), wau Nullable(UInt64), mau UInt64, sessions Nullable(UInt64)
+)
+AS
 SELECT
     figure.as_of AS as_of,
     figure.population AS population,

@@ -1,6 +1,11 @@
 -- Registered users of a scope by user persona and by acquisition channel, as its valid ping with users_by tells them:
 -- from the UTC day of recorded_at for 28 days or until the next such ping. What a ping does not tell has no row.
-CREATE OR REPLACE VIEW {database}.users_by AS
+CREATE OR REPLACE VIEW {database}.users_by
+(
+    as_of Date32, population LowCardinality(String), scope_id String, dimension LowCardinality(String), value String,
+    users UInt64
+)
+AS
 SELECT
     calendar.as_of AS as_of,
     told.population AS population,

@@ -2,7 +2,14 @@
 -- alone) and removed in 28 days, its MRR and that of the same date 12 months ago. From its first state until 13 months
 -- after its cancellation. Users are of the newest seats_synced by then, else sums over the newest pings of 28 days of
 -- the installations that are linked to it.
-CREATE OR REPLACE VIEW {database}.account_kpi AS
+CREATE OR REPLACE VIEW {database}.account_kpi
+(
+    as_of Date32, account_id String, subscription_id String, parent_account_id String, deployment String, plan String,
+    country String, geo String, territory String, segment String, buyer_persona String, acquisition_channel String,
+    acquisition_source String, seats Int64, seats_added_28d Int64, seats_removed_28d Int64, mrr Decimal(18, 2),
+    mrr_12m_ago Decimal(18, 2), billable_users Nullable(Int64), max_users Nullable(Int64)
+)
+AS
 SELECT
     held.as_of AS as_of,
     held.account_id AS account_id,

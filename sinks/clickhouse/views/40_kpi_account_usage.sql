@@ -3,7 +3,12 @@
 -- (`mixed`: both), '' when no scope has a figure. Stages and features used are different ones with a figure above 0.
 -- Pings are those recorded in the 28 days up to and with as_of, last_ping_at is the newest by then. account_id is ''
 -- where usage has none.
-CREATE OR REPLACE VIEW {database}.kpi_account_usage AS
+CREATE OR REPLACE VIEW {database}.kpi_account_usage
+(
+    as_of Date32, account_id String, mau Nullable(UInt64), basis String, stages_used UInt64, features_used UInt64,
+    pings_28d UInt64, last_ping_at Nullable(DateTime64(6, 'UTC'))
+)
+AS
 SELECT
     as_of,
     account_id,

@@ -1,6 +1,11 @@
 -- Add-ons purchased in the 28 days up to and with as_of: how many times, how many, and for how much in the reporting
 -- currency; by add-on and channel.
-CREATE OR REPLACE VIEW {database}.kpi_addons AS
+CREATE OR REPLACE VIEW {database}.kpi_addons
+(
+    as_of Date32, addon LowCardinality(String), channel LowCardinality(String), purchases UInt64, quantity Int64,
+    amount Decimal(18, 2)
+)
+AS
 SELECT
     day + i AS as_of,
     toString(addon_) AS addon,

@@ -2,7 +2,12 @@
 -- which every partition is applied, scopes without a ping in the 28 days up to the as-of clock, and gaps: ranges of
 -- messages that had left the topic before they could be read. A group's ping counts in `gitlab_com` too, which is one
 -- scope.
-CREATE OR REPLACE VIEW {database}.kpi_freshness AS
+CREATE OR REPLACE VIEW {database}.kpi_freshness
+(
+    population String, newest_day Date32, watermark Nullable(DateTime64(3, 'UTC')), scopes_silent_28d UInt64,
+    gaps UInt64
+)
+AS
 WITH assumeNotNull((SELECT max(as_of) FROM {database}.progress FINAL WHERE topic = 'usage-pings')) AS clock_day
 SELECT
     population,

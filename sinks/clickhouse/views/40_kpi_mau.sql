@@ -1,6 +1,11 @@
 -- Monthly active users of a population: users active in the 28 days up to and with as_of, summed over its scopes;
 -- stickiness = dau / mau. Of reported figures only mau is known.
-CREATE OR REPLACE VIEW {database}.kpi_mau AS
+CREATE OR REPLACE VIEW {database}.kpi_mau
+(
+    as_of Date32, population LowCardinality(String), basis LowCardinality(String), dau Nullable(UInt64),
+    wau Nullable(UInt64), mau UInt64, stickiness Nullable(Float64)
+)
+AS
 SELECT as_of, population, basis, dau, wau, mau, dau / nullIf(mau, 0) AS stickiness
 FROM
 (

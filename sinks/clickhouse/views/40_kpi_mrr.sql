@@ -1,6 +1,10 @@
 -- Monthly recurring revenue at the end of a day, in the reporting currency, by the dimensions of kpi_seats, and the
 -- annual one: arr = 12 x mrr.
-CREATE OR REPLACE VIEW {database}.kpi_mrr AS
+CREATE OR REPLACE VIEW {database}.kpi_mrr
+(
+    as_of Date32, dimension LowCardinality(String), value String, mrr Decimal(18, 2), arr Decimal(18, 2)
+)
+AS
 SELECT
     held.as_of AS as_of,
     toString(named.dimension) AS dimension,

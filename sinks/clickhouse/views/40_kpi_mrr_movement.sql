@@ -1,7 +1,11 @@
 -- Where the change in MRR of the 28 days up to and with as_of comes from, by the segment that the account has at the end
 -- of as_of: new and churn are the changes of movements of these kinds; seat, tier, discount (reduced ones are above 0)
 -- and price are the parts of all other movements, all four wherever there is one.
-CREATE OR REPLACE VIEW {database}.kpi_mrr_movement AS
+CREATE OR REPLACE VIEW {database}.kpi_mrr_movement
+(
+    as_of Date32, segment String, kind String, mrr_change Decimal(38, 2)
+)
+AS
 SELECT
     sums.as_of AS as_of,
     named.value AS segment,

@@ -4,7 +4,12 @@
 -- nothing now has churned and stays in the base; who had nothing then is not in it. Levels of customers: subscription,
 -- account, and parent: accounts under the parent of as_of, on both sides; without one an account is its own. Every day
 -- from the first of account_kpi on. Ratios of sums, never sums of ratios.
-CREATE OR REPLACE VIEW {database}.kpi_net_retention AS
+CREATE OR REPLACE VIEW {database}.kpi_net_retention
+(
+    as_of Date32, level String, base_mrr Decimal(18, 2), current_mrr Decimal(18, 2), gross_mrr Decimal(18, 2),
+    net_retention Nullable(Float64), gross_retention Nullable(Float64), customers UInt64, churned_customers UInt64
+)
+AS
 SELECT
     day + i AS as_of,
     level,

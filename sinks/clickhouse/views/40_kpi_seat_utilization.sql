@@ -1,7 +1,13 @@
 -- How much of what a subscription has bought is in use: billable users and active users (mau of the scopes that are
 -- linked to it; basis says how they were counted, '' without usage) by its seats, and the seats that it owes: users at
 -- their height beyond its seats. Both ratios may be above 1.
-CREATE OR REPLACE VIEW {database}.kpi_seat_utilization AS
+CREATE OR REPLACE VIEW {database}.kpi_seat_utilization
+(
+    as_of Date32, account_id String, subscription_id String, plan String, seats Int64, billable_users Nullable(Int64),
+    mau Nullable(UInt64), basis String, utilization Nullable(Float64), active_utilization Nullable(Float64),
+    seats_owed Nullable(Int64)
+)
+AS
 SELECT
     bought.as_of AS as_of,
     bought.account_id AS account_id,

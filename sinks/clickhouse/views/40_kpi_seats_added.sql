@@ -3,7 +3,12 @@
 -- those held at the end of as_of - 28, by the values of that day, and added_share = seats_added_28d / seats_at_start;
 -- both are NULL by channel. A row for each value with a row of kpi_seats on as_of or on as_of - 28, and for each
 -- channel with such a movement.
-CREATE OR REPLACE VIEW {database}.kpi_seats_added AS
+CREATE OR REPLACE VIEW {database}.kpi_seats_added
+(
+    as_of Date32, dimension String, value String, seats_added_28d Int64, seats_at_start Nullable(Int64),
+    added_share Nullable(Float64)
+)
+AS
 WITH ['', 'self_service', 'sales_assisted', 'automatic', 'partner'] AS channels
 SELECT
     sums.as_of AS as_of,

@@ -1,6 +1,10 @@
 -- Seats of the subscriptions a scope of which uses the stage, each subscription's once, and the users of the stage in
 -- all of their scopes. basis says how these were counted: exact, reported, or mixed where scopes of both kinds add up.
-CREATE OR REPLACE VIEW {database}.kpi_seats_by_stage AS
+CREATE OR REPLACE VIEW {database}.kpi_seats_by_stage
+(
+    as_of Date32, deployment String, stage String, basis String, seats Int64, active_users UInt64
+)
+AS
 SELECT
     as_of,
     deployment,

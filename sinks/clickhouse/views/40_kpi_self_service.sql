@@ -1,7 +1,12 @@
 -- What each account has done by itself so far, of six motions: 1 for each that it did at least once through the channel
 -- self_service. done = how many; utilization = done / 6; utilization_pct is the same in percent, cut off. Every account
 -- from the day of its first event of any type.
-CREATE OR REPLACE VIEW {database}.kpi_self_service AS
+CREATE OR REPLACE VIEW {database}.kpi_self_service
+(
+    as_of Date32, account_id String, trial UInt8, purchase UInt8, growth UInt8, upgrade UInt8, renew UInt8,
+    outreach UInt8, done UInt8, utilization Float64, utilization_pct UInt8
+)
+AS
 SELECT
     as_of,
     account_id,

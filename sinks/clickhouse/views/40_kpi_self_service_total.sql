@@ -1,7 +1,12 @@
 -- Accounts that have done each of six motions by self-service so far, and accounts that there are (customers);
 -- utilization = all ticks / (6 x customers), utilization_pct the same in percent, cut off. Each day from the first
 -- event of any account.
-CREATE OR REPLACE VIEW {database}.kpi_self_service_total AS
+CREATE OR REPLACE VIEW {database}.kpi_self_service_total
+(
+    as_of Date32, trial UInt64, purchase UInt64, growth UInt64, upgrade UInt64, renew UInt64, outreach UInt64,
+    customers UInt64, utilization Float64, utilization_pct UInt64
+)
+AS
 SELECT
     day + i AS as_of,
     trial,

@@ -1,7 +1,12 @@
 -- Sessions of a day, the users active on it (dau), and sessions per user = sessions / dau: of a population in total
 -- (stage and feature are ''), of each stage (feature is ''), of each feature. Sums over the scopes whose number of
 -- sessions is known.
-CREATE OR REPLACE VIEW {database}.kpi_sessions AS
+CREATE OR REPLACE VIEW {database}.kpi_sessions
+(
+    as_of Date32, population LowCardinality(String), stage String, feature String, sessions UInt64, dau UInt64,
+    sessions_per_user Nullable(Float64)
+)
+AS
 SELECT
     known.as_of AS as_of,
     known.population AS population,

@@ -1,7 +1,12 @@
 -- Share of scopes (installations, groups) that use more than x stages: a stage is used when its mau is above 0. Scopes
 -- with a total mau above 0 count, in `scopes` and in `total`. Rows for x = 0, and for 1, 2 … while there are such
 -- scopes.
-CREATE OR REPLACE VIEW {database}.kpi_stage_adoption AS
+CREATE OR REPLACE VIEW {database}.kpi_stage_adoption
+(
+    as_of Date32, population LowCardinality(String), basis LowCardinality(String), more_than UInt64, scopes UInt64,
+    total UInt64, share Float64
+)
+AS
 SELECT as_of, population, basis, more_than, scopes, total, scopes / total AS share
 FROM
 (

@@ -1,6 +1,11 @@
 -- Movements between paid plans of different rank in the 28 days up to and with as_of, other than new and churn: how
 -- many, the seats after them, and the whole change in MRR; by the segment that the account has at the end of as_of.
-CREATE OR REPLACE VIEW {database}.kpi_tier_movement AS
+CREATE OR REPLACE VIEW {database}.kpi_tier_movement
+(
+    as_of Date32, segment String, plan_from String, plan_to String, direction String, subscriptions UInt64,
+    seats Int64, mrr_change Decimal(18, 2)
+)
+AS
 SELECT
     sums.as_of AS as_of,
     named.value AS segment,

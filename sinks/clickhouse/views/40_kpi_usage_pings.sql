@@ -1,7 +1,11 @@
 -- Pings by the UTC day they were recorded on, the counters in them (numeric leaves under `counts` of 0 or more, and
 -- negative ones: failed), and the pings of the 28 days up to it. A group's ping counts in `group` and in `gitlab_com`.
 -- Up to the as-of clock.
-CREATE OR REPLACE VIEW {database}.kpi_usage_pings AS
+CREATE OR REPLACE VIEW {database}.kpi_usage_pings
+(
+    as_of Date32, population String, pings UInt64, counters UInt64, failed_counters UInt64, pings_28d UInt64
+)
+AS
 SELECT
     calendar.as_of AS as_of,
     told.population AS population,
