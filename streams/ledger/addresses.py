@@ -77,3 +77,13 @@ def put_word(context, address, word):  # type: ignore[no-untyped-def]
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def lowest_bit(context, word):  # type: ignore[no-untyped-def]
+    """The number of the lowest bit that is set in a word of 64 bits; 64 where none is."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.cttz(arguments[0], ir.IntType(1)(0))
+
+    return types.int64(types.uint64), generate

@@ -7,13 +7,11 @@ what they have in common.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from streams.ledger.kernels import cut_bytes, find_cells
+from streams.ledger.kernels import cut_bytes, find_cells, sort_rows
 
 Masks = npt.NDArray[np.uint64]
 
@@ -36,12 +34,12 @@ class Cells(Struct, array_like=True):
     bits: bytes
 
 
-def pack_rows(rows: npt.NDArray[np.integer[Any]], counts: npt.NDArray[np.int64]) -> bytes:
-    """Row numbers in groups of `counts`, rising in each group, as planes of bytes of their distances, the lowest first."""
-    steps = np.diff(rows, prepend=0).astype(np.int64)
-    firsts = (np.cumsum(counts) - counts)[counts > 0]
-    steps[firsts] = rows[firsts]
-    return _planes(steps.astype("<u4"))
+def pack_rows(rows: npt.NDArray[np.int32], counts: npt.NDArray[np.int64], users: int) -> bytes:
+    """Row numbers of so many users, in groups of `counts`, each once in its group: sorted, as planes of bytes of their distances,
+    the lowest first."""
+    steps = np.empty(len(rows), "<u4")
+    sort_rows(rows, counts, users, steps)
+    return _planes(steps)
 
 
 def _planes(steps: npt.NDArray[np.uint32]) -> bytes:
@@ -51,7 +49,7 @@ def _planes(steps: npt.NDArray[np.uint32]) -> bytes:
 
 
 def unpack_rows(data: bytes, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """What `pack_rows` was given."""
+    """What `pack_rows` was given, sorted."""
     number = int(counts.sum())
     if not number:
         return np.empty(0, np.int64)
@@ -65,12 +63,11 @@ def unpack_rows(data: bytes, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.in
     return rows
 
 
-def pack(masks: Masks) -> Cells:
-    """The cells of masks [panes, features, users], uint64."""
-    panes, features, users = masks.shape
-    room = features * users
+def pack(masks: Masks, features: int, users: int) -> Cells:
+    """The cells of so many features and users of masks [panes, features, users], uint64."""
+    panes, room = masks.shape[0], features * users
     counts, steps, words = np.empty(features, "<u4"), np.empty(room, "<u4"), np.empty((panes, room), np.uint64)
-    number = find_cells(np.ascontiguousarray(masks), counts, steps, words)
+    number = find_cells(masks, features, users, counts, steps, words)
     kept: list[int] = []
     bits: list[bytes] = []
     plane = np.empty(number, np.uint8)
@@ -92,7 +89,7 @@ def pack(masks: Masks) -> Cells:
 
 
 def unpack(cells: Cells) -> Masks:
-    """What `pack` was given."""
+    """What `pack` was given, of so many features and users."""
     panes, features, users = cells.shape
     counts = np.frombuffer(cells.counts, "<u4").astype(np.int64)
     masks = np.zeros((panes, features, users), np.uint64)

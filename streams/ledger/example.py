@@ -14,7 +14,7 @@ from streams.ledger.billing.facts import Facts
 from streams.ledger.billing.history import History
 from streams.ledger.billing.state import Fact, append
 from streams.ledger.book import Book, Rules, UsageRows
-from streams.ledger.cells import pack
+from streams.ledger.cells import pack, pack_rows
 from streams.ledger.names import Names
 from streams.ledger.plain.kernels import gather, place_pairs
 from streams.ledger.pseudonym import Pseudonymiser
@@ -34,7 +34,8 @@ def run() -> None:
     ids, lengths, plain = np.empty(3, np.uint64), np.empty(1, np.int64), np.empty(1, np.bool_)
     kernels.parse_ids(text, np.array([0]), np.array([4]), ids, lengths, plain)
     kernels.speck_encrypt(ids[:1], np.arange(27, dtype=np.uint32))
-    pack(np.ones((1, 1, 1), np.uint64))
+    pack(np.ones((1, 1, 1), np.uint64), 1, 1)
+    pack_rows(np.zeros(1, np.int32), np.ones(1, np.int64), 1)
     _fold_plain_ping()
     ledger = UsageLedger()
     column = ledger.column("create", "merge_requests", Names())

@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from streams.ledger.addresses import uint32s, uint64s
+from streams.ledger.addresses import lowest_bit, uint32s, uint64s
 from streams.ledger.compiled import compiled
 
 WINDOW = 28
@@ -316,22 +316,54 @@ def set_rows(masks, first_pane, days, columns, lengths, rows):  # type: ignore[n
 
 
 @compiled
-def find_cells(masks, counts, steps, words):  # type: ignore[no-untyped-def]
+def sort_rows(rows, counts, users, steps):  # type: ignore[no-untyped-def]
+    """Sorts row numbers in groups, each of them once in its group: they are marked, and read in the order of the marks.
+
+    Args:
+        rows: below `users`; counts: of each group.
+        steps: out, uint32: each row's distance from the one before it in its group, from 0 of the first one.
+    """
+    marks = np.zeros((users + 63) // 64, np.uint64)
+    at = 0
+    for group in range(len(counts)):
+        end = at + counts[group]
+        lowest, highest = np.int64(len(marks)), np.int64(-1)
+        for k in range(at, end):
+            word = np.int64(rows[k]) >> 6
+            marks[word] |= np.uint64(1) << np.uint64(rows[k] & 63)
+            lowest = min(lowest, word)
+            highest = max(highest, word)
+        before = np.int64(0)
+        for word in range(lowest, highest + 1):
+            left = marks[word]
+            marks[word] = np.uint64(0)
+            while left:
+                row = 64 * word + lowest_bit(left)
+                left &= left - np.uint64(1)
+                steps[at] = row - before
+                before = row
+                at += 1
+        at = end
+
+
+@compiled
+def find_cells(masks, features, users, counts, steps, words):  # type: ignore[no-untyped-def]
     """The cells of masks [panes, features, users] that hold a bit, of one pane or more, in the order of features and users.
 
     Args:
+        features, users: how many of each are looked at.
         counts: out, of each feature; steps: out, how far each cell's user is from that of the feature's cell before it.
         words: out [pane, cell]: the masks. `steps` and `words` have room for all cells.
 
     Returns:
         How many there are.
     """
-    panes, features, users = masks.shape
+    panes = masks.shape[0]
     seen = np.empty(users, np.uint64)
     at = np.empty(users, np.uint32)
     found = np.int64(0)
     for feature in range(features):
-        seen[:] = masks[0, feature]
+        seen[:] = masks[0, feature, :users]
         for pane in range(1, panes):
             of_pane = masks[pane, feature]
             for user in range(users):

@@ -321,10 +321,6 @@ class Packer:
         values = []
         for number, (new, some, counts, some_rows) in enumerate(pieces):
             packed = len(some_rows) >= PACKED
-            if packed:
-                places = np.repeat(np.arange(len(counts)) << 32, counts) | some_rows
-                places.sort()
-                steps = pack_rows(places & 0xFFFFFFFF, counts)
             body = Delta(
                 *scope.base,
                 scope.written_to,
@@ -334,7 +330,7 @@ class Packer:
                 entries.days[some].astype("<i4").tobytes() if entries is not None else b"",
                 entries.columns[some].astype("<u2").tobytes() if entries is not None else b"",
                 counts.astype("<u4").tobytes(),
-                steps if packed else some_rows.astype(row_type).tobytes(),
+                pack_rows(some_rows, counts, ledger.count) if packed else some_rows.astype(row_type).tobytes(),
                 [] if number else sessions,
                 recent,
                 deliveries,
@@ -373,7 +369,7 @@ class Packer:
                     recent,
                     scope.written_to,
                     scope.dirty_from,
-                    None if small else pack(masks),
+                    None if small else pack(ledger.masks, len(ledger.features), ledger.count),
                     ledger.floor,
                     deliveries,
                 )
