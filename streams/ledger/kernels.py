@@ -324,7 +324,7 @@ def sort_rows(rows, counts, users, steps):  # type: ignore[no-untyped-def]
         steps: out, uint32: each row's distance from the one before it in its group, from 0 of the first one.
     """
     marks = np.zeros((users + 63) // 64, np.uint64)
-    at = 0
+    at = np.int64(0)
     for group in range(len(counts)):
         end = at + counts[group]
         lowest, highest = np.int64(len(marks)), np.int64(-1)
