@@ -326,24 +326,23 @@ def sort_rows(rows, counts, users, steps):  # type: ignore[no-untyped-def]
     marks = np.zeros((users + 63) // 64, np.uint64)
     at = np.int64(0)
     for group in range(len(counts)):
-        end = at + counts[group]
+        end = at + np.int64(counts[group])
         lowest, highest = np.int64(len(marks)), np.int64(-1)
         for k in range(at, end):
             word = np.int64(rows[k]) >> 6
             marks[word] |= np.uint64(1) << np.uint64(rows[k] & 63)
             lowest = min(lowest, word)
             highest = max(highest, word)
-        before = np.int64(0)
-        for word in range(lowest, highest + 1):
-            left = marks[word]
-            marks[word] = np.uint64(0)
+        before = 0
+        for place in range(lowest, highest + 1):
+            left = marks[place]
+            marks[place] = np.uint64(0)
             while left:
-                row = 64 * word + lowest_bit(left)
+                row = 64 * place + lowest_bit(left)
                 left &= left - np.uint64(1)
                 steps[at] = row - before
                 before = row
-                at += 1
-        at = end
+                at += np.int64(1)
 
 
 @compiled
