@@ -189,7 +189,9 @@ class Pipeline(Generic[B, F]):
         while not self._stopping:
             if self._source.generation is None:
                 self._drop_waiting()
-                await asyncio.sleep(0.05)
+                self._arrived.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._arrived.wait(), 0.05)
                 continue
             await self._take_over()
             await self._gather()

@@ -62,6 +62,9 @@ GC_THRESHOLDS = (200_000, 20, 100)
 """A batch makes some 100,000 short-lived objects and no cycles; by Python's own thresholds a quarter of the time went to
 looking for some."""
 
+WATCH_SECONDS = 0.1
+DRAIN_LOOK_SECONDS = 0.02
+"""So often it is looked whether the worker is ready, or must end; and whether a drain is done."""
 LOOK_SECONDS = 5.0
 LETTER_TIMEOUT_MS = 10_000
 """After so long a dead letter counts as refused, which is said; it is written again."""
@@ -353,17 +356,19 @@ class Worker:
         ends: Mapping[TopicPartition, int],
         sums: KeptSums,
     ) -> None:
-        begun, recovered = asyncio.get_running_loop().time(), 0
+        begun, recovered, ready = asyncio.get_running_loop().time(), 0, False
         while True:
-            await asyncio.sleep(0.1)
-            ready = all(pipeline.ready for pipeline in pipelines)
+            await asyncio.sleep(DRAIN_LOOK_SECONDS if self._drain else WATCH_SECONDS)
+            before, ready = ready, all(pipeline.ready for pipeline in pipelines)
+            if ready != before:
+                (streams.app.consumer.expect_messages if ready else streams.app.consumer.expect_nothing)()
             self.metrics.ready.set(ready)
             if ready or not any(source.owns for source in streams.sources):
                 self._recovering_since = None
             elif self._recovering_since is None:
                 self._recovering_since = time.monotonic()
-            before, recovered = recovered, sum(source.store.recovered for source in streams.sources)
-            if ready or recovered != before or any(sink.failing is not None for sink in rows):
+            then, recovered = recovered, sum(source.store.recovered for source in streams.sources)
+            if ready or recovered != then or any(sink.failing is not None for sink in rows):
                 begun = asyncio.get_running_loop().time()
             elif asyncio.get_running_loop().time() - begun > READY_SECONDS:
                 self._ended = (

@@ -27,9 +27,9 @@ FETCH_WAIT_MS = 100
 """How long a broker may hold a fetch of partitions that have nothing new. aiokafka has one fetch at a time under way to a
 broker, and everything else that it asks that broker comes behind it: with Faust's 1,500 a partition whose messages were used up
 while the others had none stood still for up to 1.5 s, and so did each of the questions of a start."""
-LAST_FETCH_WAIT_MS = 10
-"""The same once a drain has read everything, and has questions left: before, ten times as many fetches of the partitions that have
-nothing would take a twentieth of its CPU."""
+QUICK_FETCH_WAIT_MS = 10
+"""The same while there is more to ask than to fetch: until partitions are taken over, and once a drain has read everything. For all of a
+drain, ten times as many fetches of the partitions that have nothing would take a twentieth of its CPU."""
 
 
 FULL_WAIT = 0.05
@@ -62,7 +62,7 @@ class FilteringThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     def _create_consumer(self, loop: asyncio.AbstractEventLoop) -> Any:
         """Faust's, with a shorter wait for messages."""
         consumer = super()._create_consumer(loop)
-        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        consumer._fetch_max_wait_ms = QUICK_FETCH_WAIT_MS
         return consumer
 
     async def on_start(self) -> None:
@@ -71,9 +71,9 @@ class FilteringThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         fetcher = self._ensure_consumer()._fetcher
         fetcher._records = AsTheyCome(fetcher._records)
 
-    def expect_nothing(self) -> None:
-        """Messages are not waited for any more: what is asked is answered at once."""
-        self._ensure_consumer()._fetcher._fetch_max_wait_ms = LAST_FETCH_WAIT_MS
+    def wait_for_messages(self, milliseconds: int) -> None:
+        """How long each fetch from now on waits where nothing is new; what is asked waits behind it."""
+        self._ensure_consumer()._fetcher._fetch_max_wait_ms = milliseconds
 
     async def _fetch_records(
         self, consumer: Any, active_partitions: Any, timeout: float | None = None, max_records: int | None = None
@@ -160,9 +160,13 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         """Offset from which a source partition is delivered in this generation, None before the seek."""
         return self._starts.get(tp) if self._next_generation == self.app.consumer_generation_id else None
 
+    def expect_messages(self) -> None:
+        """Everything is asked that a start has to ask."""
+        self._thread.wait_for_messages(FETCH_WAIT_MS)
+
     def expect_nothing(self) -> None:
-        """Everything is read that is to be read."""
-        self._thread.expect_nothing()
+        """Everything is read that is to be read, or cannot be read yet: there is more to ask."""
+        self._thread.wait_for_messages(QUICK_FETCH_WAIT_MS)
 
     async def committed(self, tp: TP) -> int | None:
         """The group's committed offset, None where there is none."""

@@ -32,7 +32,7 @@ from streams.transport import Transport
 from streams.transport.consumer import (
     FETCH_WAIT_MS,
     FULL_WAIT,
-    LAST_FETCH_WAIT_MS,
+    QUICK_FETCH_WAIT_MS,
     AssignedOnly,
     BatchConsumer,
     FilteringThread,
@@ -128,10 +128,12 @@ async def test_a_fetch_of_partitions_without_messages_ends_soon() -> None:
     stock = StockThread._create_consumer(thread, loop=thread.thread_loop)
     ours = thread._consumer = thread._create_consumer(loop=thread.thread_loop)
     assert stock._fetch_max_wait_ms == 1500, "mended in Faust: FETCH_WAIT_MS may go"
-    assert ours._fetch_max_wait_ms == FETCH_WAIT_MS
-    ours._fetcher = SimpleNamespace(_fetch_max_wait_ms=FETCH_WAIT_MS)
+    assert ours._fetch_max_wait_ms == QUICK_FETCH_WAIT_MS
+    ours._fetcher = SimpleNamespace(_fetch_max_wait_ms=QUICK_FETCH_WAIT_MS)
+    app.consumer.expect_messages()
+    assert ours._fetcher._fetch_max_wait_ms == FETCH_WAIT_MS
     app.consumer.expect_nothing()
-    assert ours._fetcher._fetch_max_wait_ms == LAST_FETCH_WAIT_MS
+    assert ours._fetcher._fetch_max_wait_ms == QUICK_FETCH_WAIT_MS
 
 
 async def test_tables_start_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
