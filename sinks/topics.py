@@ -174,7 +174,7 @@ async def _partition_counts(admin: AIOKafkaAdminClient) -> dict[str, int]:
 
 
 async def _wait_until_ready(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, int]:
-    deadline = asyncio.get_running_loop().time() + READY_SECONDS
+    deadline, pause = asyncio.get_running_loop().time() + READY_SECONDS, 0.01
     while True:
         counts = await _partition_counts(admin)
         waiting = [name for name in names if not counts.get(name)]
@@ -185,4 +185,5 @@ async def _wait_until_ready(admin: AIOKafkaAdminClient, names: list[str]) -> dic
                 f"after {READY_SECONDS:.0f} s {', '.join(waiting)} still has partitions without a leader; "
                 "look at the brokers' logs"
             )
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, 0.5)

@@ -126,10 +126,17 @@ class Worker:
         """Returns the exit code. Topics are made when they are missing; the broker must answer."""
         settings, begun = self._settings, time.monotonic()
         compiled = asyncio.create_task(asyncio.to_thread(example.run))
-        lanes = await self._topics()
         producer = self._producer()
         started = asyncio.create_task(producer.start())
-        ends = await self._ends(lanes)
+        try:
+            lanes = await self._topics()
+            ends = await self._ends(lanes)
+        except BaseException:
+            started.cancel()
+            await asyncio.gather(started, return_exceptions=True)
+            with contextlib.suppress(Exception):
+                await producer.stop()
+            raise
         settings.data_dir.mkdir(parents=True, exist_ok=True)  # Faust keeps a folder in it
         streams = StreamsApp(settings, lanes, ends if self._drain else None)
         rows = [RowSink(self._connect, settings.database, self.metrics) for _ in streams.sources]
