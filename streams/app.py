@@ -116,11 +116,15 @@ class Source:
 
     @property
     def generation(self) -> int | None:
-        """Generation of the assignment that is recovered; None while there is none.
+        """Generation of the assignment that is recovered and from whose starts messages come; None while there is none.
 
-        While a rebalance begins the old assignment stands: Faust waits until what is under way is acknowledged.
+        Faust says that tables are recovered before it asks for the committed offsets. While a rebalance begins the old assignment
+        stands: Faust waits until what is under way is acknowledged.
         """
-        return self._recovered if self._recovered == self._app.consumer_generation_id else None
+        current, consumer = self._app.consumer_generation_id, self._app.consumer
+        if self._recovered != current or (consumer.sources() and not consumer.knows_starts):
+            return None
+        return self._recovered
 
     @property
     def revoked(self) -> bool:

@@ -63,7 +63,8 @@ class Source(Protocol):
 
     @property
     def generation(self) -> int | None:
-        """Generation of the assignment that is recovered and may be worked on; None while there is none."""
+        """Generation of the assignment that is recovered, whose starts are known, and that may be worked on; None while there is
+        none."""
 
     @property
     def revoked(self) -> bool:
@@ -189,9 +190,7 @@ class Pipeline(Generic[B, F]):
         while not self._stopping:
             if self._source.generation is None:
                 self._drop_waiting()
-                self._arrived.clear()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._arrived.wait(), 0.05)
+                await asyncio.sleep(0.01)
                 continue
             await self._take_over()
             await self._gather()

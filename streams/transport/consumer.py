@@ -144,9 +144,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         # Faust keeps an offset there although its commit was refused, and leaves it where the group has none.
         self._committed_offset.clear()
         await super().perform_seek()
-        sources = [tp for tp in self.assignment() if not self._is_changelog_tp(tp)]
-        positions: dict[TP, int] = {tp: self._committed_offset[tp] or 0 for tp in sources}
-        if fresh := [tp for tp in sources if not positions[tp]]:
+        positions: dict[TP, int] = {tp: self._committed_offset[tp] or 0 for tp in self.sources()}
+        if fresh := [tp for tp in positions if not positions[tp]]:
             # Asked for at once: each question waits behind a fetch under way, up to 1.5 s.
             earliest = await self.earliest_offsets(*fresh)
             await self._thread.seek_wait(earliest)
@@ -156,9 +155,18 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             self._next, self._next_generation = positions, generation
             self.delivery.begin(generation, positions)
 
+    def sources(self) -> list[TP]:
+        """The partitions that are ours and no changelog's."""
+        return [tp for tp in self.assignment() if not self._is_changelog_tp(tp)]
+
+    @property
+    def knows_starts(self) -> bool:
+        """Whether the source partitions of this generation have been sought."""
+        return bool(self._next_generation == self.app.consumer_generation_id)
+
     def start_of(self, tp: TP) -> int | None:
         """Offset from which a source partition is delivered in this generation, None before the seek."""
-        return self._starts.get(tp) if self._next_generation == self.app.consumer_generation_id else None
+        return self._starts.get(tp) if self.knows_starts else None
 
     def expect_messages(self) -> None:
         """Everything is asked that a start has to ask."""

@@ -67,3 +67,21 @@ async def test_what_is_left_of_a_recovery_is_told_by_topic(tmp_path: Path) -> No
     assert [source.recovery_remaining for source in streams.sources] == [1030, 0]
     recovery.active_offsets[first], recovery.active_offsets[second] = 999, 49
     assert [source.recovery_remaining for source in streams.sources] == [0, 0]
+
+
+async def test_an_assignment_is_worked_on_once_its_starts_are_known(tmp_path: Path) -> None:
+    """Faust calls tables recovered first: who told then how far a partition is would begin at 0."""
+    streams = app(tmp_path)
+    source, consumer = streams.sources[0], streams.app.consumer
+    streams.app.consumer_generation_id = 3
+    assert source.generation is None, "not recovered"
+    await source._on_recovered()
+    consumer._thread._consumer = SimpleNamespace(assignment=lambda: {TP(USAGE_PINGS, 0)})
+    assert source.generation is None, "not sought"
+    consumer._next_generation = 2
+    assert source.generation is None, "sought in the generation before"
+    consumer._next_generation = 3
+    assert source.generation == 3
+    consumer._next_generation = None
+    consumer._thread._consumer = SimpleNamespace(assignment=set)
+    assert source.generation == 3, "nothing to seek: others have all partitions"
