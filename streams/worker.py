@@ -126,10 +126,11 @@ class Worker:
         """Returns the exit code. Topics are made when they are missing; the broker must answer."""
         settings, begun = self._settings, time.monotonic()
         compiled = asyncio.create_task(asyncio.to_thread(example.run))
+        # First the topics: of one that a producer sees half made, aiokafka never asks for the leaders again.
+        lanes = await self._topics()
         producer = self._producer()
         started = asyncio.create_task(producer.start())
         try:
-            lanes = await self._topics()
             ends = await self._ends(lanes)
         except BaseException:
             started.cancel()
