@@ -126,7 +126,6 @@ class Worker:
         """Returns the exit code. Topics are made when they are missing; the broker must answer."""
         settings, begun = self._settings, time.monotonic()
         compiled = asyncio.create_task(asyncio.to_thread(example.run))
-        # First the topics: of one that a producer sees half made, aiokafka never asks for the leaders again.
         lanes = await self._topics()
         producer = self._producer()
         started = asyncio.create_task(producer.start())
@@ -144,6 +143,9 @@ class Worker:
         pipelines = [self._pipeline(source, producer, sink) for source, sink in zip(streams.sources, rows, strict=True)]
         sums = self._kept_sums(streams, pipelines)
         await asyncio.gather(compiled, started)
+        # All it writes to, at once: when aiokafka asks for one topic that it does not know, it forgets those that it did not ask for.
+        written = [name for source in streams.sources for name in (source.lane.internal_topic, source.changelog_topic)]
+        await producer.client.set_topics(written)
         web = await self._open_web(streams, pipelines)
         log.info(
             "worker started",
