@@ -122,9 +122,7 @@ class Source:
         stands: Faust waits until what is under way is acknowledged.
         """
         current, consumer = self._app.consumer_generation_id, self._app.consumer
-        if self._recovered != current or (consumer.sources() and not consumer.knows_starts):
-            return None
-        return self._recovered
+        return current if self._recovered == current and (consumer.knows_starts or not consumer.sources()) else None
 
     @property
     def revoked(self) -> bool:

@@ -370,8 +370,10 @@ class Worker:
         while True:
             await asyncio.sleep(DRAIN_LOOK_SECONDS if self._drain else WATCH_SECONDS)
             before, ready = ready, all(pipeline.ready for pipeline in pipelines)
-            if ready != before:
-                (streams.app.consumer.expect_messages if ready else streams.app.consumer.expect_nothing)()
+            if ready and not before:
+                streams.app.consumer.expect_messages()
+            elif before and not ready:
+                streams.app.consumer.expect_nothing()
             self.metrics.ready.set(ready)
             if ready or not any(source.owns for source in streams.sources):
                 self._recovering_since = None

@@ -157,7 +157,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
     def sources(self) -> list[TP]:
         """The partitions that are ours and no changelog's."""
-        return [tp for tp in self.assignment() if not self._is_changelog_tp(tp)]
+        return sorted(tp for tp in self.assignment() if not self._is_changelog_tp(tp))
 
     @property
     def knows_starts(self) -> bool:

@@ -126,10 +126,6 @@ class SimulatedConsumer(BatchConsumer):
         await asyncio.sleep(0)
         self._positions.update(partitions)
 
-    def sources(self) -> list[TP]:
-        """Assigned partitions that are no changelog's."""
-        return sorted(tp for tp in self._assigned if not self._is_changelog_tp(tp))
-
     # ---- fetching ------------------------------------------------------------------------------------------------------
 
     async def _wait_next_records(self, timeout: float) -> tuple[Any, Any]:

@@ -170,3 +170,17 @@ def test_the_lock_of_one_that_was_killed_goes(client: Client, monkeypatch: pytes
     with schema._locked(client, "abandoned"):
         assert client.query("EXISTS abandoned.schema_lock").first_row[0]
     assert not client.query("EXISTS abandoned.schema_lock").first_row[0]
+
+
+def test_the_lock_moves_while_its_holder_goes_on(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    client.command("CREATE DATABASE going_on")
+
+    def comment() -> object:
+        return client.query("SELECT comment FROM system.tables WHERE name = 'schema_lock'").first_row[0]
+
+    with schema._locked(client, "going_on") as lock:
+        lock.still_held()
+        assert comment() == "", "not at every step"
+        monkeypatch.setattr(schema, "MOVE_SECONDS", 0)
+        lock.still_held()
+        assert comment() != ""
