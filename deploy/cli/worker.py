@@ -107,14 +107,8 @@ def _stop(*_: object) -> NoReturn:
 
 
 def _run(settings: Settings, key: bytes, client: Callable[[], Client], drain: bool, new_key: bool) -> int:
-    from streams.worker import WebChoice, Worker
-
-    web = None
-    if settings.has_web:
-        web = WebChoice(settings.web_host, settings.web_port, "web_port" not in settings.model_fields_set)
     try:
-        worker = Worker(settings, client, key, web, drain=drain, new_key=new_key)
-        return asyncio.run(_start(settings, client, worker))
+        return asyncio.run(_start(settings, key, client, drain, new_key))
     except (BrokerRefused, TopicError, SchemaError, WrongPassword, NotTrusted) as exc:
         raise WrongUse(str(exc)) from None
     except (BrokerUnavailable, ConnectionFailed) as exc:
@@ -125,7 +119,16 @@ def _run(settings: Settings, key: bytes, client: Callable[[], Client], drain: bo
         raise WrongUse(f"{settings.web_host}:{settings.web_port}: {exc}; choose another with --web-port") from None
 
 
-async def _start(settings: Settings, client: Callable[[], Client], worker: Worker) -> int:
+def _worker(settings: Settings, key: bytes, client: Callable[[], Client], drain: bool, new_key: bool) -> Worker:
+    from streams.worker import WebChoice, Worker
+
+    web = None
+    if settings.has_web:
+        web = WebChoice(settings.web_host, settings.web_port, "web_port" not in settings.model_fields_set)
+    return Worker(settings, client, key, web, drain=drain, new_key=new_key)
+
+
+async def _start(settings: Settings, key: bytes, client: Callable[[], Client], drain: bool, new_key: bool) -> int:
     await wait_for_broker(settings, patience=WAIT_SECONDS, say=log.warning)
     connection = await _wait_for_clickhouse(client)
     # No task: an end that comes in the middle waits for it, as a migration that is cut off leaves its lock.
@@ -136,6 +139,7 @@ async def _start(settings: Settings, client: Callable[[], Client], worker: Worke
         ),
     )
     try:
+        worker = _worker(settings, key, client, drain, new_key)  # Faust's modules are loaded while the schema is made
         taken = await asyncio.shield(migrating)
     finally:
         await asyncio.wait([migrating])
