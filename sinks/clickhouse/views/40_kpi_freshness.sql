@@ -1,14 +1,16 @@
 -- How fresh a population is: its newest day with exact users (without any, of recorded_at), the received time up to
 -- which every partition is applied, scopes without a ping in the 28 days up to the as-of clock, and gaps: ranges of
 -- messages that had left the topic before they could be read. A group's ping counts in `gitlab_com` too, which is one
--- scope.
+-- scope. The newest exact day is asked of each population alone: its first row from the end of the table's order.
 CREATE OR REPLACE VIEW {database}.kpi_freshness
 (
     population String, newest_day Date32, watermark Nullable(DateTime64(3, 'UTC')), scopes_silent_28d UInt64,
     gaps UInt64
 )
 AS
-WITH assumeNotNull((SELECT max(as_of) FROM {database}.progress FINAL WHERE topic = 'usage-pings')) AS clock_day
+WITH
+    assumeNotNull((SELECT max(as_of) FROM {database}.progress FINAL WHERE topic = 'usage-pings')) AS clock_day,
+    toDateTime64(clock_day - 27, 3, 'UTC') AS window_start, toDateTime64(clock_day + 1, 3, 'UTC') AS window_end
 SELECT
     population,
     ifNull(exact_day, assumeNotNull(recorded_day)) AS newest_day,
@@ -35,8 +37,8 @@ FROM
             FROM
             (
                 SELECT
-                    population, scope_id, max(toDate32(recorded_at)) AS newest_,
-                    max(toDate32(recorded_at) BETWEEN clock_day - 27 AND clock_day) AS spoke_
+                    population, scope_id, toDate32(max(recorded_at)) AS newest_,
+                    max(recorded_at >= window_start AND recorded_at < window_end) AS spoke_
                 FROM {database}.ping
                 GROUP BY population, scope_id
             ) AS told
@@ -45,10 +47,29 @@ FROM
         )
         GROUP BY counted_in
         UNION ALL
-        SELECT toString(population), NULL, toNullable(max(as_of)), 0
-        FROM {database}.usage_day FINAL
-        WHERE basis = 'exact' AND usage_day.dau[1] > 0
-        GROUP BY population
+        (
+            SELECT 'self_managed', NULL, toNullable(as_of), 0
+            FROM {database}.usage_day FINAL
+            WHERE population = 'self_managed' AND basis = 'exact' AND usage_day.dau[1] > 0
+            ORDER BY as_of DESC
+            LIMIT 1
+        )
+        UNION ALL
+        (
+            SELECT 'group', NULL, toNullable(as_of), 0
+            FROM {database}.usage_day FINAL
+            WHERE population = 'group' AND basis = 'exact' AND usage_day.dau[1] > 0
+            ORDER BY as_of DESC
+            LIMIT 1
+        )
+        UNION ALL
+        (
+            SELECT 'gitlab_com', NULL, toNullable(as_of), 0
+            FROM {database}.usage_day FINAL
+            WHERE population = 'gitlab_com' AND basis = 'exact' AND usage_day.dau[1] > 0
+            ORDER BY as_of DESC
+            LIMIT 1
+        )
     )
     GROUP BY population
 )
